@@ -1,0 +1,95 @@
+package manifests
+
+// Checklist is checklist.yaml: the phases of an installation and their items.
+// Conditions (When, RequiredWhen) are CEL; in With, ${…} holds a CEL
+// expression. Inside CEL, in holds the inputs and out the outputs of items
+// already done, each by its dotted name.
+type Checklist struct {
+	Header    `yaml:",inline"`
+	Product   string           `yaml:"product" json:"product"`
+	Version   string           `yaml:"version,omitempty" json:"version,omitempty"`
+	Platforms []string         `yaml:"platforms,omitempty" json:"platforms,omitempty"`
+	Inputs    map[string]Input `yaml:"inputs,omitempty" json:"inputs,omitempty"`
+	Phases    []Phase          `yaml:"phases" json:"phases"`
+	Items     []Item           `yaml:"items" json:"items"`
+}
+
+// Input is a typed question to the site.
+type Input struct {
+	Type         string   `yaml:"type" json:"type"` // string int bool enum hostname url pgurl cidr path pem secret list map
+	Enum         []string `yaml:"enum,omitempty" json:"enum,omitempty"`
+	Default      any      `yaml:"default,omitempty" json:"default,omitempty"`
+	Secret       bool     `yaml:"secret,omitempty" json:"secret,omitempty"`
+	RequiredWhen string   `yaml:"requiredWhen,omitempty" json:"requiredWhen,omitempty"`
+	Pattern      string   `yaml:"pattern,omitempty" json:"pattern,omitempty"`
+	Title        string   `yaml:"title,omitempty" json:"title,omitempty"`
+}
+
+// Phase groups items.
+type Phase struct {
+	ID     string `yaml:"id" json:"id"`
+	Number int    `yaml:"number" json:"number"`
+	Title  string `yaml:"title" json:"title"`
+}
+
+// Kinds of item.
+const (
+	ItemCheck  = "check"
+	ItemAction = "action"
+	ItemAttest = "attest"
+	ItemGroup  = "group"
+)
+
+// Item is one row of the checklist.
+type Item struct {
+	ID        string             `yaml:"id" json:"id"`
+	Phase     string             `yaml:"phase" json:"phase"`
+	SeedRow   string             `yaml:"seed_row,omitempty" json:"seed_row,omitempty"`
+	Title     string             `yaml:"title,omitempty" json:"title,omitempty"`
+	Kind      string             `yaml:"kind" json:"kind"`
+	Platforms []string           `yaml:"platforms,omitempty" json:"platforms,omitempty"`
+	Need      string             `yaml:"need,omitempty" json:"need,omitempty"` // required (default), optional, conditional
+	When      string             `yaml:"when,omitempty" json:"when,omitempty"`
+	Inputs    []string           `yaml:"inputs,omitempty" json:"inputs,omitempty"`
+	Outputs   map[string]Output  `yaml:"outputs,omitempty" json:"outputs,omitempty"`
+	Needs     []string           `yaml:"needs,omitempty" json:"needs,omitempty"`
+	Children  []string           `yaml:"children,omitempty" json:"children,omitempty"`
+	Steps     []Step             `yaml:"steps,omitempty" json:"steps,omitempty"`
+	Probes    []Step             `yaml:"probes,omitempty" json:"probes,omitempty"`
+	Attest    *Attestation       `yaml:"attestation,omitempty" json:"attestation,omitempty"`
+	Messages  map[string]Message `yaml:"messages,omitempty" json:"messages,omitempty"`
+	Freshness string             `yaml:"freshness,omitempty" json:"freshness,omitempty"` // a duration; a pass older than this is stale
+}
+
+// Output is a value an item produces.
+type Output struct {
+	Type   string `yaml:"type" json:"type"`
+	Secret bool   `yaml:"secret,omitempty" json:"secret,omitempty"`
+}
+
+// Step is one action step or one probe.
+type Step struct {
+	ID       string         `yaml:"id" json:"id"`
+	Run      string         `yaml:"run" json:"run"`
+	With     map[string]any `yaml:"with,omitempty" json:"with,omitempty"`
+	When     string         `yaml:"when,omitempty" json:"when,omitempty"`
+	Severity string         `yaml:"severity,omitempty" json:"severity,omitempty"` // probes: fail (default), warn, info
+	Codes    []string       `yaml:"codes,omitempty" json:"codes,omitempty"`
+	Timeout  string         `yaml:"timeout,omitempty" json:"timeout,omitempty"`
+}
+
+// Attestation is what a person signs.
+type Attestation struct {
+	Statement  string   `yaml:"statement" json:"statement"`
+	Roles      []string `yaml:"roles,omitempty" json:"roles,omitempty"`
+	MinSigners int      `yaml:"min_signers,omitempty" json:"min_signers,omitempty"`
+	Reason     string   `yaml:"reason" json:"reason"`
+}
+
+// Message explains a code. Cause and Fix are text/template over the finding's
+// fields.
+type Message struct {
+	Cause string `yaml:"cause" json:"cause"`
+	Fix   string `yaml:"fix" json:"fix"`
+	Doc   string `yaml:"doc,omitempty" json:"doc,omitempty"`
+}

@@ -1,0 +1,37 @@
+package manifests
+
+// Site is site.yaml: the enclave's answers.
+type Site struct {
+	Header     `yaml:",inline"`
+	Name       string          `yaml:"name" json:"name"`
+	Platform   string          `yaml:"platform" json:"platform"` // eks, ecs, gke, aks, onprem
+	Airgap     string          `yaml:"airgap" json:"airgap"`     // isolated or partial
+	Identity   *Identity       `yaml:"identity,omitempty" json:"identity,omitempty"`
+	State      string          `yaml:"state,omitempty" json:"state,omitempty"`
+	Registry   *SiteRegistry   `yaml:"registry,omitempty" json:"registry,omitempty"`
+	Kubernetes *SiteKubernetes `yaml:"kubernetes,omitempty" json:"kubernetes,omitempty"`
+	Inputs     map[string]any  `yaml:"inputs,omitempty" json:"inputs,omitempty"` // names and types come from the checklist
+}
+
+// Identity is the operator: signs ledger checkpoints, attestations, receipts.
+type Identity struct {
+	Name string `yaml:"name" json:"name"`
+	Key  string `yaml:"key" json:"key"` // file:PATH
+}
+
+// SiteRegistry is where images go. Password is a secret reference (env:NAME or
+// file:PATH).
+type SiteRegistry struct {
+	To        string `yaml:"to" json:"to"`
+	CA        string `yaml:"ca,omitempty" json:"ca,omitempty"` // file:PATH
+	Username  string `yaml:"username,omitempty" json:"username,omitempty"`
+	Password  string `yaml:"password,omitempty" json:"password,omitempty"`
+	PlainHTTP bool   `yaml:"plainHTTP,omitempty" json:"plainHTTP,omitempty"`
+}
+
+// SiteKubernetes is the cluster.
+type SiteKubernetes struct {
+	Kubeconfig string `yaml:"kubeconfig,omitempty" json:"kubeconfig,omitempty"` // file:PATH
+	Context    string `yaml:"context,omitempty" json:"context,omitempty"`
+	Namespace  string `yaml:"namespace,omitempty" json:"namespace,omitempty"`
+}
