@@ -1,0 +1,144 @@
+package verify
+
+import (
+	"bytes"
+	"crypto"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/airlock-project/airlock/bundle/archive"
+	protocommon "github.com/sigstore/protobuf-specs/gen/pb-go/common/v1"
+	sgbundle "github.com/sigstore/sigstore-go/pkg/bundle"
+	"github.com/sigstore/sigstore-go/pkg/root"
+	sgverify "github.com/sigstore/sigstore-go/pkg/verify"
+	"github.com/sigstore/sigstore/pkg/signature"
+)
+
+// check verifies the signatures over the raw bytes of index.json against the
+// policy, before anything in them is parsed. A signature that is malformed,
+// wrong or unknown proves nothing and hinders nothing; it is reported.
+func (p *Policy) check(index []byte, sigs []archive.Signature) ([]Signer, error) {
+	if p == nil || len(p.doc.Require) == 0 || len(p.signers) == 0 {
+		return nil, &NoPolicyError{}
+	}
+	if len(sigs) == 0 {
+		return nil, &UnsignedError{}
+	}
+	good := map[string]bool{} // by fingerprint: distinct keys
+	var reasons []string
+	for _, s := range sigs {
+		who, err := p.identify(index, s.Data)
+		if err != nil {
+			reasons = append(reasons, fmt.Sprintf("signature %q: %v", s.Name, err))
+			continue
+		}
+		good[who.Fingerprint] = true
+		reasons = append(reasons, fmt.Sprintf("signature %q: by %s (%s)", s.Name, who.Name, who.Role))
+	}
+	var signers []Signer
+	for _, s := range p.signers {
+		if good[s.Fingerprint] {
+			signers = append(signers, s.Signer)
+		}
+	}
+	return signers, p.meets(signers, reasons)
+}
+
+// meets counts distinct signers with distinct keys for every requirement.
+func (p *Policy) meets(signers []Signer, reasons []string) error {
+	for _, r := range p.doc.Require {
+		var names, keys []string
+		for _, s := range signers {
+			if s.Role == r.Role && !slices.Contains(names, s.Name) && !slices.Contains(keys, s.Fingerprint) {
+				names, keys = append(names, s.Name), append(keys, s.Fingerprint)
+			}
+		}
+		if r.AtLeast < 1 || len(names) < r.AtLeast {
+			return &UntrustedError{Role: r.Role, Need: r.AtLeast, Have: names, Reasons: reasons}
+		}
+	}
+	return nil
+}
+
+// identify returns the policy signer whose key made a signature over index.
+func (p *Policy) identify(index, sig []byte) (Signer, error) {
+	var b sgbundle.Bundle
+	if err := b.UnmarshalJSON(sig); err != nil {
+		return Signer{}, fmt.Errorf("not a Sigstore bundle: %w", err)
+	}
+	ms := b.GetMessageSignature()
+	if ms == nil {
+		return Signer{}, fmt.Errorf("it signs a statement, not the index itself")
+	}
+	if alg := ms.GetMessageDigest().GetAlgorithm(); alg != protocommon.HashAlgorithm_SHA2_256 {
+		return Signer{}, fmt.Errorf("its digest is %s, only SHA2_256 counts", alg)
+	}
+	if b.GetVerificationMaterial().GetPublicKey() == nil {
+		return Signer{}, fmt.Errorf("it was made with a certificate, which this version does not check")
+	}
+	for _, s := range p.signers {
+		if verifyWith(s.key, &b, index) == nil {
+			return s.Signer, nil
+		}
+	}
+	return Signer{}, fmt.Errorf("no key of the policy made it over this index")
+}
+
+func verifyWith(key crypto.PublicKey, b *sgbundle.Bundle, index []byte) error {
+	v, err := signature.LoadVerifier(key, crypto.SHA256)
+	if err != nil {
+		return err
+	}
+	material := root.NewTrustedPublicKeyMaterial(func(string) (root.TimeConstrainedVerifier, error) {
+		return root.NewExpiringKey(v, time.Time{}, time.Time{}), nil
+	})
+	verifier, err := sgverify.NewVerifier(material, sgverify.WithNoObserverTimestamps())
+	if err != nil {
+		return err
+	}
+	_, err = verifier.Verify(b, sgverify.NewPolicy(sgverify.WithArtifact(bytes.NewReader(index)), sgverify.WithKey()))
+	return err
+}
+
+// sidecars reads the signatures that lie beside a bundle as
+// <file>.<anything>.sigstore.json. Their names mean nothing.
+func sidecars(path string) ([]archive.Signature, error) {
+	dir, base := filepath.Split(filepath.Clean(path))
+	if dir == "" {
+		dir = "."
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	var out []archive.Signature
+	for _, e := range entries {
+		ok, err := filepath.Match(escapeGlob(base)+".*sigstore.json", e.Name())
+		if err != nil || !ok {
+			continue
+		}
+		data, err := readFile(filepath.Join(dir, e.Name()), archive.MaxSignature)
+		if err != nil {
+			return nil, fmt.Errorf("read signature: %w", err)
+		}
+		out = append(out, archive.Signature{Name: e.Name(), Data: data})
+		if len(out) > archive.MaxSignatures {
+			return nil, fmt.Errorf("more than %d signatures beside %s", archive.MaxSignatures, path)
+		}
+	}
+	return out, nil
+}
+
+func escapeGlob(s string) string {
+	var out []byte
+	for _, c := range []byte(s) {
+		if slices.Contains([]byte(`*?[\`), c) {
+			out = append(out, '\\')
+		}
+		out = append(out, c)
+	}
+	return string(out)
+}
