@@ -59,21 +59,21 @@ func (f *File) Head() archive.Head { return f.head }
 // Close releases the file.
 func (f *File) Close() error { return f.store.Close() }
 
-// Open yields a blob's bytes, unverified, after ReadGraph.
+// Open yields a blob's bytes, unverified, after Locate.
 func (f *File) Open(b archive.Blob) (io.ReadCloser, error) { return f.store.Open(b) }
 
 // ReadGraph reads every manifest that idx lists, each whole, within its limit
-// and checked against its digest before it is parsed, and locates every blob.
+// and checked against its digest before it is parsed. It reads META only.
 func (f *File) ReadGraph(idx Index) (*Graph, error) {
 	if err := f.store.LocateMeta(distinct(idx)); err != nil {
 		return nil, err
 	}
-	g, err := ReadGraph(idx, func(d Descriptor) (io.ReadCloser, error) { return f.store.Open(blobOf(d)) })
-	if err != nil {
-		return nil, err
-	}
-	return g, f.store.Locate(g.Contents)
+	return ReadGraph(idx, func(d Descriptor) (io.ReadCloser, error) { return f.store.Open(blobOf(d)) })
 }
+
+// Locate finds every blob of a graph: afterwards all can be opened, and the
+// file is known to hold them and nothing else.
+func (f *File) Locate(g *Graph) error { return f.store.Locate(g.Contents) }
 
 // Graph is what the manifests of a bundle say.
 type Graph struct {

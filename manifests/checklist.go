@@ -6,17 +6,17 @@ package manifests
 // already done, each by its dotted name.
 type Checklist struct {
 	Header    `yaml:",inline"`
-	Product   string           `yaml:"product" json:"product"`
-	Version   string           `yaml:"version,omitempty" json:"version,omitempty"`
-	Platforms []string         `yaml:"platforms,omitempty" json:"platforms,omitempty"`
+	Product   string           `yaml:"product" json:"product" jsonschema:"pattern=^[a-z0-9][a-z0-9._-]*$,maxLength=128"`
+	Version   string           `yaml:"version,omitempty" json:"version,omitempty" jsonschema:"pattern=^[A-Za-z0-9][A-Za-z0-9._+-]*$,maxLength=128"`
+	Platforms []string         `yaml:"platforms,omitempty" json:"platforms,omitempty" jsonschema:"enum=eks,enum=ecs,enum=gke,enum=aks,enum=onprem"`
 	Inputs    map[string]Input `yaml:"inputs,omitempty" json:"inputs,omitempty"`
-	Phases    []Phase          `yaml:"phases" json:"phases"`
-	Items     []Item           `yaml:"items" json:"items"`
+	Phases    []Phase          `yaml:"phases" json:"phases" jsonschema:"minItems=1"`
+	Items     []Item           `yaml:"items" json:"items" jsonschema:"minItems=1"`
 }
 
 // Input is a typed question to the site.
 type Input struct {
-	Type         string   `yaml:"type" json:"type"` // string int bool enum hostname url pgurl cidr path pem secret list map
+	Type         string   `yaml:"type" json:"type" jsonschema:"enum=string,enum=int,enum=bool,enum=enum,enum=hostname,enum=url,enum=pgurl,enum=cidr,enum=path,enum=pem,enum=secret,enum=list,enum=map"` // string int bool enum hostname url pgurl cidr path pem secret list map
 	Enum         []string `yaml:"enum,omitempty" json:"enum,omitempty"`
 	Default      any      `yaml:"default,omitempty" json:"default,omitempty"`
 	Secret       bool     `yaml:"secret,omitempty" json:"secret,omitempty"`
@@ -27,8 +27,8 @@ type Input struct {
 
 // Phase groups items.
 type Phase struct {
-	ID     string `yaml:"id" json:"id"`
-	Number int    `yaml:"number" json:"number"`
+	ID     string `yaml:"id" json:"id" jsonschema:"pattern=^[a-z0-9]+(-[a-z0-9]+)*$,maxLength=128"`
+	Number int    `yaml:"number" json:"number" jsonschema:"minimum=1"`
 	Title  string `yaml:"title" json:"title"`
 }
 
@@ -42,13 +42,13 @@ const (
 
 // Item is one row of the checklist.
 type Item struct {
-	ID        string             `yaml:"id" json:"id"`
+	ID        string             `yaml:"id" json:"id" jsonschema:"pattern=^[a-z0-9]+(-[a-z0-9]+)*$,maxLength=128"`
 	Phase     string             `yaml:"phase" json:"phase"`
 	SeedRow   string             `yaml:"seed_row,omitempty" json:"seed_row,omitempty"`
 	Title     string             `yaml:"title,omitempty" json:"title,omitempty"`
-	Kind      string             `yaml:"kind" json:"kind"`
-	Platforms []string           `yaml:"platforms,omitempty" json:"platforms,omitempty"`
-	Need      string             `yaml:"need,omitempty" json:"need,omitempty"` // required (default), optional, conditional
+	Kind      string             `yaml:"kind" json:"kind" jsonschema:"enum=check,enum=action,enum=attest,enum=group"`
+	Platforms []string           `yaml:"platforms,omitempty" json:"platforms,omitempty" jsonschema:"enum=eks,enum=ecs,enum=gke,enum=aks,enum=onprem"`
+	Need      string             `yaml:"need,omitempty" json:"need,omitempty" jsonschema:"enum=required,enum=optional,enum=conditional"` // required (default), optional, conditional
 	When      string             `yaml:"when,omitempty" json:"when,omitempty"`
 	Inputs    []string           `yaml:"inputs,omitempty" json:"inputs,omitempty"`
 	Outputs   map[string]Output  `yaml:"outputs,omitempty" json:"outputs,omitempty"`
@@ -58,31 +58,31 @@ type Item struct {
 	Probes    []Step             `yaml:"probes,omitempty" json:"probes,omitempty"`
 	Attest    *Attestation       `yaml:"attestation,omitempty" json:"attestation,omitempty"`
 	Messages  map[string]Message `yaml:"messages,omitempty" json:"messages,omitempty"`
-	Freshness string             `yaml:"freshness,omitempty" json:"freshness,omitempty"` // a duration; a pass older than this is stale
+	Freshness string             `yaml:"freshness,omitempty" json:"freshness,omitempty" jsonschema:"pattern=^([0-9]+(ns|us|ms|s|m|h))+$"` // a duration; a pass older than this is stale
 }
 
 // Output is a value an item produces.
 type Output struct {
-	Type   string `yaml:"type" json:"type"`
+	Type   string `yaml:"type" json:"type" jsonschema:"enum=string,enum=int,enum=bool,enum=enum,enum=hostname,enum=url,enum=pgurl,enum=cidr,enum=path,enum=pem,enum=secret,enum=list,enum=map"`
 	Secret bool   `yaml:"secret,omitempty" json:"secret,omitempty"`
 }
 
 // Step is one action step or one probe.
 type Step struct {
-	ID       string         `yaml:"id" json:"id"`
-	Run      string         `yaml:"run" json:"run"`
+	ID       string         `yaml:"id" json:"id" jsonschema:"pattern=^[a-z0-9]+(-[a-z0-9]+)*$,maxLength=128"`
+	Run      string         `yaml:"run" json:"run" jsonschema:"pattern=^[a-z0-9]+([._-][a-z0-9]+)*$,maxLength=128"`
 	With     map[string]any `yaml:"with,omitempty" json:"with,omitempty"`
 	When     string         `yaml:"when,omitempty" json:"when,omitempty"`
-	Severity string         `yaml:"severity,omitempty" json:"severity,omitempty"` // probes: fail (default), warn, info
-	Codes    []string       `yaml:"codes,omitempty" json:"codes,omitempty"`
-	Timeout  string         `yaml:"timeout,omitempty" json:"timeout,omitempty"`
+	Severity string         `yaml:"severity,omitempty" json:"severity,omitempty" jsonschema:"enum=fail,enum=warn,enum=info"` // probes: fail (default), warn, info
+	Codes    []string       `yaml:"codes,omitempty" json:"codes,omitempty" jsonschema:"pattern=^[A-Z][A-Z0-9]*(-[A-Z0-9]+)+$"`
+	Timeout  string         `yaml:"timeout,omitempty" json:"timeout,omitempty" jsonschema:"pattern=^([0-9]+(ns|us|ms|s|m|h))+$"`
 }
 
 // Attestation is what a person signs.
 type Attestation struct {
 	Statement  string   `yaml:"statement" json:"statement"`
 	Roles      []string `yaml:"roles,omitempty" json:"roles,omitempty"`
-	MinSigners int      `yaml:"min_signers,omitempty" json:"min_signers,omitempty"`
+	MinSigners int      `yaml:"min_signers,omitempty" json:"min_signers,omitempty" jsonschema:"minimum=0"`
 	Reason     string   `yaml:"reason" json:"reason"`
 }
 

@@ -4,12 +4,12 @@ package manifests
 // relative to the document.
 type Definition struct {
 	Header    `yaml:",inline"`
-	Product   string      `yaml:"product" json:"product"`
-	Version   string      `yaml:"version" json:"version"`
-	Release   int64       `yaml:"release" json:"release"`                       // only grows; "older" means smaller
-	Expires   string      `yaml:"expires,omitempty" json:"expires,omitempty"`   // a date, 2006-01-02, UTC, last day of validity
-	Audience  []string    `yaml:"audience,omitempty" json:"audience,omitempty"` // sites it may be installed at; empty means any
-	MinTool   string      `yaml:"minTool,omitempty" json:"minTool,omitempty"`   // oldest Airlock version that may install it
+	Product   string      `yaml:"product" json:"product" jsonschema:"pattern=^[a-z0-9][a-z0-9._-]*$,maxLength=128"`
+	Version   string      `yaml:"version" json:"version" jsonschema:"pattern=^[A-Za-z0-9][A-Za-z0-9._+-]*$,maxLength=128"`
+	Release   int64       `yaml:"release" json:"release" jsonschema:"minimum=1"`                                                                  // only grows; "older" means smaller
+	Expires   string      `yaml:"expires,omitempty" json:"expires,omitempty" jsonschema:"pattern=^[0-9]{4}-[0-9]{2}-[0-9]{2}$"`                   // a date, 2006-01-02, UTC, last day of validity
+	Audience  []string    `yaml:"audience,omitempty" json:"audience,omitempty" jsonschema:"pattern=^[a-z0-9][a-z0-9._-]*$"`                       // sites it may be installed at; empty means any
+	MinTool   string      `yaml:"minTool,omitempty" json:"minTool,omitempty" jsonschema:"pattern=^v?[0-9]+[.][0-9]+[.][0-9]+(-[0-9A-Za-z.-]+)?$"` // oldest Airlock version that may install it
 	Platforms Platforms   `yaml:"platforms,omitempty" json:"platforms,omitempty"`
 	Sign      []SignWith  `yaml:"sign,omitempty" json:"sign,omitempty"`
 	Archives  []Archive   `yaml:"archives,omitempty" json:"archives,omitempty"`
@@ -33,14 +33,14 @@ func (p Platforms) All() bool {
 
 // SignWith names one signer of a bundle. Exactly one field is set.
 type SignWith struct {
-	Key     string `yaml:"key,omitempty" json:"key,omitempty"` // file:PATH or a KMS URI
-	Keyless bool   `yaml:"keyless,omitempty" json:"keyless,omitempty"`
+	Key     string `yaml:"key,omitempty" json:"key,omitempty" jsonschema:"oneof_required=key,minLength=1"` // file:PATH or a KMS URI
+	Keyless bool   `yaml:"keyless,omitempty" json:"keyless,omitempty" jsonschema:"oneof_required=keyless"`
 }
 
 // Archive is a vendor's release archive (.tar.gz) with its checksums file and
 // the detached OpenPGP signature of that file.
 type Archive struct {
-	Name      string         `yaml:"name" json:"name"`
+	Name      string         `yaml:"name" json:"name" jsonschema:"pattern=^[a-z0-9][a-z0-9._-]*$,maxLength=128"`
 	Path      string         `yaml:"path" json:"path"`
 	Sums      string         `yaml:"sums" json:"sums"`
 	Signature string         `yaml:"signature" json:"signature"`
@@ -53,7 +53,7 @@ type Archive struct {
 // that must have signed.
 type OpenPGPSigner struct {
 	Key         string `yaml:"key" json:"key"`
-	Fingerprint string `yaml:"fingerprint" json:"fingerprint"`
+	Fingerprint string `yaml:"fingerprint" json:"fingerprint" jsonschema:"pattern=^([0-9A-Fa-f]{40}|[0-9A-Fa-f]{64})$"`
 }
 
 // ArchiveImage is a docker-save tar inside an archive and the reference it is
@@ -66,26 +66,26 @@ type ArchiveImage struct {
 // ArchiveFile is a plain file inside an archive, carried under Name.
 type ArchiveFile struct {
 	Path string `yaml:"path" json:"path"`
-	Name string `yaml:"name" json:"name"`
+	Name string `yaml:"name" json:"name" jsonschema:"pattern=^[a-z0-9][a-z0-9._-]*$,maxLength=128"`
 }
 
 // Image is an image in a registry (Ref), or a docker-save or OCI-layout tar
 // (Path with As).
 type Image struct {
-	Ref       string    `yaml:"ref,omitempty" json:"ref,omitempty"`
-	Path      string    `yaml:"path,omitempty" json:"path,omitempty"`
-	As        string    `yaml:"as,omitempty" json:"as,omitempty"`
+	Ref       string    `yaml:"ref,omitempty" json:"ref,omitempty" jsonschema:"oneof_required=ref,minLength=1"`
+	Path      string    `yaml:"path,omitempty" json:"path,omitempty" jsonschema:"oneof_required=path,minLength=1"`
+	As        string    `yaml:"as,omitempty" json:"as,omitempty" jsonschema:"oneof_required=path,minLength=1"`
 	Platforms Platforms `yaml:"platforms,omitempty" json:"platforms,omitempty"`
 }
 
 // Chart is a Helm chart from a directory or .tgz (Path), an HTTP repository
 // (Repository with Chart), or an oci:// repository.
 type Chart struct {
-	Name       string         `yaml:"name" json:"name"`
-	Path       string         `yaml:"path,omitempty" json:"path,omitempty"`
-	Repository string         `yaml:"repository,omitempty" json:"repository,omitempty"`
-	Chart      string         `yaml:"chart,omitempty" json:"chart,omitempty"`
-	Version    string         `yaml:"version,omitempty" json:"version,omitempty"`
+	Name       string         `yaml:"name" json:"name" jsonschema:"pattern=^[a-z0-9][a-z0-9._-]*$,maxLength=128"`
+	Path       string         `yaml:"path,omitempty" json:"path,omitempty" jsonschema:"oneof_required=path,minLength=1"`
+	Repository string         `yaml:"repository,omitempty" json:"repository,omitempty" jsonschema:"oneof_required=repository,minLength=1"`
+	Chart      string         `yaml:"chart,omitempty" json:"chart,omitempty" jsonschema:"pattern=^[a-z0-9][a-z0-9._-]*$,maxLength=128"`
+	Version    string         `yaml:"version,omitempty" json:"version,omitempty" jsonschema:"pattern=^[A-Za-z0-9][A-Za-z0-9._+-]*$,maxLength=128"`
 	Values     []string       `yaml:"values,omitempty" json:"values,omitempty"`
 	Ignore     []IgnoredImage `yaml:"ignore,omitempty" json:"ignore,omitempty"`
 }
@@ -100,20 +100,20 @@ type IgnoredImage struct {
 // Module is a Terraform module from a directory or archive (Path) or a remote
 // Source.
 type Module struct {
-	Name   string `yaml:"name" json:"name"`
-	Path   string `yaml:"path,omitempty" json:"path,omitempty"`
-	Source string `yaml:"source,omitempty" json:"source,omitempty"`
+	Name   string `yaml:"name" json:"name" jsonschema:"pattern=^[a-z0-9][a-z0-9._-]*$,maxLength=128"`
+	Path   string `yaml:"path,omitempty" json:"path,omitempty" jsonschema:"oneof_required=path,minLength=1"`
+	Source string `yaml:"source,omitempty" json:"source,omitempty" jsonschema:"oneof_required=source,minLength=1"`
 }
 
 // Providers asks for the Terraform providers of all modules.
 type Providers struct {
-	Platforms []string `yaml:"platforms" json:"platforms"`
+	Platforms []string `yaml:"platforms" json:"platforms" jsonschema:"pattern=^[a-z0-9]+_[a-z0-9]+$,minItems=1"`
 }
 
 // File is a file or a directory.
 type File struct {
 	Path string `yaml:"path" json:"path"`
-	Name string `yaml:"name" json:"name"`
+	Name string `yaml:"name" json:"name" jsonschema:"pattern=^[a-z0-9][a-z0-9._-]*$,maxLength=128"`
 }
 
 // Tools says which Airlock binaries the bundle carries. Path is a directory
@@ -121,7 +121,7 @@ type File struct {
 // binary is carried for its own platform.
 type Tools struct {
 	Path      string   `yaml:"path" json:"path"`
-	Platforms []string `yaml:"platforms" json:"platforms"`
+	Platforms []string `yaml:"platforms" json:"platforms" jsonschema:"pattern=^[a-z0-9]+/[a-z0-9]+(/[a-z0-9.]+)?$,minItems=1"`
 }
 
 // FromPreset names a document: a preset's ("preset:NAME") or a file's (Path).

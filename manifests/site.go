@@ -3,9 +3,9 @@ package manifests
 // Site is site.yaml: the enclave's answers.
 type Site struct {
 	Header     `yaml:",inline"`
-	Name       string          `yaml:"name" json:"name"`
-	Platform   string          `yaml:"platform" json:"platform"` // eks, ecs, gke, aks, onprem
-	Airgap     string          `yaml:"airgap" json:"airgap"`     // isolated or partial
+	Name       string          `yaml:"name" json:"name" jsonschema:"pattern=^[a-z0-9][a-z0-9._-]*$,maxLength=128"`
+	Platform   string          `yaml:"platform" json:"platform" jsonschema:"enum=eks,enum=ecs,enum=gke,enum=aks,enum=onprem"` // eks, ecs, gke, aks, onprem
+	Airgap     string          `yaml:"airgap" json:"airgap" jsonschema:"enum=isolated,enum=partial"`                          // isolated or partial
 	Identity   *Identity       `yaml:"identity,omitempty" json:"identity,omitempty"`
 	State      string          `yaml:"state,omitempty" json:"state,omitempty"`
 	Registry   *SiteRegistry   `yaml:"registry,omitempty" json:"registry,omitempty"`
@@ -33,5 +33,5 @@ type SiteRegistry struct {
 type SiteKubernetes struct {
 	Kubeconfig string `yaml:"kubeconfig,omitempty" json:"kubeconfig,omitempty"` // file:PATH
 	Context    string `yaml:"context,omitempty" json:"context,omitempty"`
-	Namespace  string `yaml:"namespace,omitempty" json:"namespace,omitempty"`
+	Namespace  string `yaml:"namespace,omitempty" json:"namespace,omitempty" jsonschema:"pattern=^[a-z0-9]([a-z0-9-]*[a-z0-9])?$,maxLength=63"`
 }

@@ -219,3 +219,12 @@ func (b *Bundle) Close() error {
 	b.file = nil
 	return f.Close()
 }
+
+// Head returns the raw signed index and the signatures that the file itself
+// holds, for writing the bundle in its other form.
+func (b *Bundle) Head() archive.Head {
+	if b.file == nil {
+		return archive.Head{}
+	}
+	return b.file.Head()
+}

@@ -62,6 +62,9 @@ func open(ctx context.Context, f *bundle.File, path string, p *Policy, o Options
 	if b.graph, err = f.ReadGraph(b.index); err != nil {
 		return nil, contentError(err)
 	}
+	if err := f.Locate(b.graph); err != nil {
+		return nil, err
+	}
 	b.link()
 	b.file = f
 	return b, nil

@@ -153,3 +153,18 @@ func readFile(path string, limit int64) ([]byte, error) {
 	}
 	return data, nil
 }
+
+// FingerprintFile returns the fingerprint of the public key in a PEM file.
+func FingerprintFile(path string) (string, error) {
+	s, err := loadSigner(path, "", "")
+	return s.Fingerprint, err
+}
+
+// Signers lists whom the policy names, in its order.
+func (p *Policy) Signers() []Signer {
+	var out []Signer
+	for _, s := range p.signers {
+		out = append(out, s.Signer)
+	}
+	return out
+}

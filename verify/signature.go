@@ -3,6 +3,8 @@ package verify
 import (
 	"bytes"
 	"crypto"
+	"encoding/base64"
+	"encoding/hex"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -141,4 +143,33 @@ func escapeGlob(s string) string {
 		out = append(out, c)
 	}
 	return string(out)
+}
+
+// Claims says, for people, what each signature claims of its key. Nothing is
+// checked: it is for showing a bundle before trust.
+func Claims(sigs []archive.Signature) []string {
+	var out []string
+	for _, s := range sigs {
+		var b sgbundle.Bundle
+		if err := b.UnmarshalJSON(s.Data); err != nil {
+			out = append(out, fmt.Sprintf("%q is not a Sigstore bundle", s.Name))
+			continue
+		}
+		who := "with a certificate"
+		if key := b.GetVerificationMaterial().GetPublicKey(); key != nil {
+			who = "hint " + key.GetHint()
+			if id, err := base64.StdEncoding.DecodeString(key.GetHint()); err == nil && len(id) == 32 {
+				who = "SHA256:" + hex.EncodeToString(id)
+			}
+		}
+		out = append(out, fmt.Sprintf("%q claims %s", s.Name, who))
+	}
+	return out
+}
+
+// CheckBlob checks a Sigstore bundle over data against the keys of a policy,
+// and that the policy's requirements are met by it alone.
+func (p *Policy) CheckBlob(data, sig []byte) error {
+	_, err := p.check(data, []archive.Signature{{Name: "signature", Data: sig}})
+	return err
 }

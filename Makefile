@@ -1,0 +1,63 @@
+# Everything a contributor runs. `make help` lists it; CI runs .ci/run, which calls these targets.
+
+BIN      := $(CURDIR)/.cache/bin
+OUT      ?= airlock
+ARGS     ?=
+RACE     ?= ./...
+FUZZTIME ?= 10s
+TESTRUN  := go run ./testdata/testrun
+# The programs that tests under the build tag "all" run, beside those of testdata/tools.
+SYSTEM   := skopeo,zstd,openssl,tar
+# go's "..." skips testdata, so the packages there are named; nested modules are not among them.
+NESTED   := $(dir $(wildcard testdata/*/go.mod))
+ALL      := ./... $(patsubst %/,./%,$(filter-out $(NESTED),$(sort $(dir $(wildcard testdata/*/*.go)))))
+# Version and commit come from the checkout, also where GOFLAGS says otherwise.
+VCS      := $(shell git rev-parse --verify -q HEAD >/dev/null 2>&1 && echo true || echo false)
+
+.DEFAULT_GOAL := help
+.PHONY: help build demo test test-all race fuzz lint bench cover schema tools
+
+help: ## list the targets
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+build: ## build ./airlock (OUT=FILE for another place)
+	@$(VCS) || echo "build: git cannot read a commit of this directory, so the binary reports neither version nor commit" >&2
+	CGO_ENABLED=0 go build -trimpath -buildvcs=$(VCS) -o $(OUT) ./cmd/airlock
+
+demo: ## create, verify, tamper, mirror, serve and install, with real output
+	go run ./testdata/demo $(ARGS)
+
+test: ## all tests that need only Go, make and git; skips nothing
+	$(TESTRUN) $(ARGS) $(ALL)
+
+test-all: ## all tests; needs skopeo, zstd, openssl and tar as well
+	@$(TESTRUN) -need $(SYSTEM)
+	@$(MAKE) --no-print-directory tools
+	PATH="$(BIN):$$PATH" $(TESTRUN) -tags all $(ARGS) $(ALL)
+
+race: ## tests under the race detector (RACE=packages); needs a C compiler
+	CGO_ENABLED=1 $(TESTRUN) -race -short $(ARGS) $(RACE)
+
+fuzz: ## every fuzz target for FUZZTIME each
+	go run ./testdata/fuzzrun -fuzztime $(FUZZTIME) ./...
+
+lint: tools ## linters, formatting, go fix, go mod tidy: all must have nothing to say
+	$(BIN)/golangci-lint run $(ALL)
+	@d="$$(gofmt -l cmd manifests bundle verify mirror install testdata)"; test -z "$$d" || { echo "gofmt: $$d" >&2; exit 1; }
+	go fix -diff -tags all $(ALL)
+	go mod tidy -diff
+
+bench: ## time, bytes written and peak memory beside cp, sha256sum and skopeo
+	PATH="$(BIN):$$PATH" go run ./testdata/bench $(ARGS)
+
+cover: ## statement coverage over all packages, in .cache/cover.out
+	@mkdir -p .cache
+	go test -coverpkg=./... -coverprofile=.cache/cover.out ./...
+	go tool cover -func=.cache/cover.out | tail -n 1
+
+schema: ## write the JSON Schemas of the documents from the types
+	go generate ./manifests/...
+
+tools: ## build what testdata/tools pins into .cache/bin
+	@mkdir -p $(BIN)
+	GOBIN=$(BIN) CGO_ENABLED=0 go -C testdata/tools install -trimpath tool

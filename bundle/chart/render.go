@@ -1,0 +1,305 @@
+package chart
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"path"
+	"slices"
+
+	helmchart "helm.sh/helm/v3/pkg/chart"
+	"helm.sh/helm/v3/pkg/chartutil"
+	"helm.sh/helm/v3/pkg/engine"
+	"helm.sh/helm/v3/pkg/release"
+	"helm.sh/helm/v3/pkg/releaseutil"
+	"sigs.k8s.io/yaml"
+)
+
+// DefaultKubeVersion is the Kubernetes version a chart is rendered for where
+// Options names none.
+const DefaultKubeVersion = "v1.33.0"
+
+// Options say what a chart is rendered with. The zero value renders it under
+// its own name into namespace default with its own values.
+type Options struct {
+	ReleaseName string       // default: the chart's name
+	Namespace   string       // default: "default"
+	KubeVersion string       // default: DefaultKubeVersion
+	APIVersions []string     // beside those that Helm assumes without a cluster
+	Values      []ValuesFile // merged in order, a later file wins
+}
+
+// ValuesFile is one values file. Name is for messages.
+type ValuesFile struct {
+	Name string
+	Data []byte
+}
+
+// Stage is the part of an installation that an object belongs to.
+type Stage int
+
+// Stages, in the order in which Helm installs. Objects of StageOther (hooks of
+// upgrade, rollback, delete and test) have no part in an installation.
+const (
+	StageCRD Stage = iota
+	StagePreInstall
+	StageResource
+	StagePostInstall
+	StageOther
+)
+
+// Object is one rendered Kubernetes object.
+type Object struct {
+	Source string         // the template or CRD file, from the chart's name on
+	Stage  Stage          // where it belongs in an installation
+	Tree   map[string]any // the object; numbers are json.Number
+}
+
+// APIVersion is the object's apiVersion.
+func (o Object) APIVersion() string { return text(o.Tree["apiVersion"]) }
+
+// Kind is the object's kind.
+func (o Object) Kind() string { return text(o.Tree["kind"]) }
+
+// Name is the object's metadata.name; it is empty for lists.
+func (o Object) Name() string { return text(o.metadata()["name"]) }
+
+// YAML encodes the object with sorted keys: the same object gives the same
+// bytes.
+func (o Object) YAML() ([]byte, error) {
+	b, err := yaml.Marshal(o.Tree)
+	if err != nil {
+		return nil, fmt.Errorf("encode %s/%s: %w", o.Kind(), o.Name(), err)
+	}
+	return b, nil
+}
+
+func (o Object) metadata() map[string]any {
+	m, _ := o.Tree["metadata"].(map[string]any)
+	return m
+}
+
+func text(v any) string {
+	s, _ := v.(string)
+	return s
+}
+
+// Render renders the chart without a cluster, in the order in which Helm
+// installs: CRDs, pre-install hooks, resources, post-install hooks, other
+// hooks. Notes are left out. Values that break the chart's schema give a
+// [SchemaError].
+//
+// The same chart and options give the same objects, unless a template asks for
+// random data, fresh keys or the time.
+func (c *Chart) Render(ctx context.Context, o Options) ([]Object, error) {
+	ctx, cancel := context.WithTimeout(ctx, MaxRenderTime)
+	defer cancel()
+	type result struct {
+		objects []Object
+		err     error
+	}
+	done := make(chan result, 1)
+	// The template engine knows no context. A template that never ends keeps
+	// its goroutine until the process ends; the caller goes on.
+	go func() {
+		objects, err := c.render(o)
+		done <- result{objects, err}
+	}()
+	select {
+	case r := <-done:
+		if r.err != nil {
+			return nil, fmt.Errorf("render chart %q: %w", c.Name(), r.err)
+		}
+		return r.objects, nil
+	case <-ctx.Done():
+		return nil, fmt.Errorf("render chart %q: %w", c.Name(), ctx.Err())
+	}
+}
+
+func (c *Chart) render(o Options) (objects []Object, err error) {
+	// Helm's value handling trusts its input more than we do: a chart must not
+	// be able to end the process.
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("chart makes Helm panic: %v", r)
+		}
+	}()
+	h, err := c.tree.build()
+	if err != nil {
+		return nil, err
+	}
+	values, err := c.renderValues(h, o)
+	if err != nil {
+		return nil, err
+	}
+	files, err := engine.Engine{}.Render(h, values)
+	if err != nil {
+		return nil, err
+	}
+	size := 0
+	for name, content := range files {
+		if size += len(content); size > MaxRender {
+			return nil, fmt.Errorf("templates yield more than %d bytes", MaxRender)
+		}
+		if path.Base(name) == "NOTES.txt" {
+			delete(files, name)
+		}
+	}
+	return collect(h, files)
+}
+
+// renderValues makes what templates see as the dot.
+func (c *Chart) renderValues(h *helmchart.Chart, o Options) (chartutil.Values, error) {
+	caps, err := capabilities(o)
+	if err != nil {
+		return nil, err
+	}
+	if want := h.Metadata.KubeVersion; want != "" && !chartutil.IsCompatibleRange(want, caps.KubeVersion.Version) {
+		return nil, fmt.Errorf("chart wants Kubernetes %q, not %s", want, caps.KubeVersion.Version)
+	}
+	name := cmp.Or(o.ReleaseName, c.Name())
+	if err := chartutil.ValidateReleaseName(name); err != nil {
+		return nil, fmt.Errorf("release name %q: %w", name, err)
+	}
+	given, err := mergeValues(o.Values)
+	if err != nil {
+		return nil, err
+	}
+	if err := chartutil.ProcessDependenciesWithMerge(h, given); err != nil {
+		return nil, fmt.Errorf("process dependencies: %w", err)
+	}
+	release := chartutil.ReleaseOptions{Name: name, Namespace: cmp.Or(o.Namespace, "default"), Revision: 1, IsInstall: true}
+	values, err := chartutil.ToRenderValuesWithSchemaValidation(h, given, release, caps, true)
+	if err != nil {
+		return nil, fmt.Errorf("merge values: %w", err)
+	}
+	merged, err := values.Table("Values")
+	if err != nil {
+		return nil, fmt.Errorf("merge values: %w", err)
+	}
+	return values, validateValues(h, merged)
+}
+
+func capabilities(o Options) (*chartutil.Capabilities, error) {
+	kube, err := chartutil.ParseKubeVersion(cmp.Or(o.KubeVersion, DefaultKubeVersion))
+	if err != nil {
+		return nil, fmt.Errorf("parse Kubernetes version %q: %w", o.KubeVersion, err)
+	}
+	caps := chartutil.DefaultCapabilities.Copy()
+	caps.KubeVersion = *kube
+	caps.APIVersions = append(slices.Clone(caps.APIVersions), o.APIVersions...)
+	// A template may print it; what it prints must not depend on our compiler.
+	caps.HelmVersion.GoVersion = ""
+	return caps, nil
+}
+
+// collect parses what was rendered and puts it in order of installation.
+func collect(h *helmchart.Chart, files map[string]string) ([]Object, error) {
+	var objects []Object
+	for _, crd := range h.CRDObjects() {
+		for _, doc := range splitDocuments(string(crd.File.Data)) {
+			if err := add(&objects, crd.Filename, StageCRD, doc); err != nil {
+				return nil, err
+			}
+		}
+	}
+	hooks, manifests, err := releaseutil.SortManifests(files, nil, releaseutil.InstallOrder)
+	if err != nil {
+		return nil, err
+	}
+	// Helm runs the hooks of an event by weight, then by name.
+	slices.SortStableFunc(hooks, func(a, b *release.Hook) int {
+		return cmp.Or(cmp.Compare(a.Weight, b.Weight), cmp.Compare(a.Name, b.Name))
+	})
+	for _, m := range manifests {
+		if err := add(&objects, m.Name, StageResource, m.Content); err != nil {
+			return nil, err
+		}
+	}
+	for _, hook := range hooks {
+		if err := add(&objects, hook.Path, hookStage(hook.Events), hook.Manifest); err != nil {
+			return nil, err
+		}
+	}
+	slices.SortStableFunc(objects, func(a, b Object) int { return cmp.Compare(a.Stage, b.Stage) })
+	return objects, nil
+}
+
+// hookStage places a hook at the first event of an installation it runs at.
+func hookStage(events []release.HookEvent) Stage {
+	switch {
+	case slices.Contains(events, release.HookPreInstall):
+		return StagePreInstall
+	case slices.Contains(events, release.HookPostInstall):
+		return StagePostInstall
+	}
+	return StageOther
+}
+
+// splitDocuments splits a YAML stream the way Helm does, in its order.
+func splitDocuments(stream string) []string {
+	docs := releaseutil.SplitManifests(stream)
+	keys := sortedKeys(docs)
+	slices.SortFunc(keys, func(a, b string) int { return cmp.Or(cmp.Compare(len(a), len(b)), cmp.Compare(a, b)) })
+	out := make([]string, len(keys))
+	for i, k := range keys {
+		out[i] = docs[k]
+	}
+	return out
+}
+
+func add(objects *[]Object, source string, stage Stage, doc string) error {
+	var v any
+	err := yaml.Unmarshal([]byte(doc), &v, func(d *json.Decoder) *json.Decoder { d.UseNumber(); return d })
+	if err != nil {
+		return fmt.Errorf("parse output of %q: %w", source, err)
+	}
+	tree, ok := v.(map[string]any)
+	if v != nil && !ok {
+		return fmt.Errorf("parse output of %q: a document is not a Kubernetes object", source)
+	}
+	if len(tree) == 0 {
+		return nil // a document of comments only
+	}
+	o := Object{Source: source, Stage: stage, Tree: tree}
+	if o.Kind() == "" || o.APIVersion() == "" {
+		return fmt.Errorf("parse output of %q: an object lacks kind or apiVersion", source)
+	}
+	if len(*objects) == MaxObjects {
+		return fmt.Errorf("more than %d objects", MaxObjects)
+	}
+	*objects = append(*objects, o)
+	return nil
+}
+
+// mergeValues merges values files the way helm's -f does.
+func mergeValues(files []ValuesFile) (map[string]any, error) {
+	merged := map[string]any{}
+	for _, f := range files {
+		if len(f.Data) > MaxFile {
+			return nil, fmt.Errorf("values file %q has more than %d bytes", f.Name, MaxFile)
+		}
+		values := map[string]any{}
+		if err := yaml.Unmarshal(bytes.TrimPrefix(f.Data, []byte("\xef\xbb\xbf")), &values); err != nil {
+			return nil, fmt.Errorf("parse values file %q: %w", f.Name, err)
+		}
+		merged = mergeMaps(merged, values)
+	}
+	return merged, nil
+}
+
+// mergeMaps lays b over a; maps merge, everything else is replaced.
+func mergeMaps(a, b map[string]any) map[string]any {
+	for k, v := range b {
+		below, ok1 := a[k].(map[string]any)
+		above, ok2 := v.(map[string]any)
+		if ok1 && ok2 {
+			a[k] = mergeMaps(below, above)
+		} else {
+			a[k] = v
+		}
+	}
+	return a
+}

@@ -1,0 +1,3 @@
+{{- define "web.image" -}}
+{{ .registry }}/{{ .repository }}:{{ .tag }}
+{{- end -}}

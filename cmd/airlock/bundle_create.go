@@ -1,0 +1,434 @@
+package main
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"github.com/airlock-project/airlock/bundle"
+	"github.com/airlock-project/airlock/bundle/remote"
+	"github.com/airlock-project/airlock/manifests"
+	"github.com/airlock-project/airlock/manifests/spacelift"
+	"github.com/airlock-project/airlock/verify/sign"
+	"github.com/spf13/cobra"
+)
+
+// defaultDefinition is the file that commands look for.
+const defaultDefinition = "airlock.yaml"
+
+func (a *app) bundleInit() *cobra.Command {
+	var preset, platform, dir string
+	cmd := &cobra.Command{
+		Use: "init --preset PRESET --platform PLATFORM", Short: "Write a commented definition to start from", Args: args(cobra.NoArgs),
+		RunE: func(*cobra.Command, []string) error { return a.runInit(preset, platform, dir) },
+	}
+	cmd.Flags().StringVar(&preset, "preset", "", "`product`: "+spacelift.Name)
+	cmd.Flags().StringVar(&platform, "platform", "", "`platform`: eks, ecs, gke, aks or onprem")
+	cmd.Flags().StringVar(&dir, "dir", ".", "`folder` to write to")
+	return cmd
+}
+
+func (a *app) runInit(preset, platform, dir string) error {
+	if preset != spacelift.Name {
+		return &usageError{fmt.Errorf("--preset %q: presets are: %s", preset, spacelift.Name)}
+	}
+	files, err := spacelift.Files(platform)
+	if err != nil {
+		return &usageError{fmt.Errorf("--platform %q: platforms are: %v", platform, spacelift.Platforms())}
+	}
+	names := sortedKeys(files)
+	for _, name := range names {
+		if _, err := os.Lstat(filepath.Join(dir, name)); err == nil {
+			return fmt.Errorf("write %s: %w", filepath.Join(dir, name), os.ErrExist)
+		}
+	}
+	for _, name := range names {
+		path := filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			return err
+		}
+		if err := writeNew(path, files[name], 0o644); err != nil {
+			return err
+		}
+	}
+	return a.result(map[string]any{"written": names}, func(w io.Writer) {
+		for _, name := range names {
+			fmt.Fprintf(w, "wrote %s\n", filepath.Join(dir, name))
+		}
+	})
+}
+
+// createFlags are the flags of create and lock.
+type createFlags struct {
+	signFlags
+	definition  string
+	output      string
+	locked      bool
+	concurrency int
+}
+
+func (a *app) bundleLock() *cobra.Command {
+	var f createFlags
+	cmd := &cobra.Command{
+		Use: "lock", Short: "Resolve every name anew and write airlock.lock", Args: args(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error { return a.runLock(cmd.Context(), f) },
+	}
+	cmd.Flags().StringVarP(&f.definition, "file", "f", defaultDefinition, "the definition `file`")
+	return cmd
+}
+
+func (a *app) runLock(ctx context.Context, f createFlags) error {
+	d, err := loadDefinition(f.definition)
+	if err != nil {
+		return err
+	}
+	d.lock = nil
+	plan, done, err := a.plan(ctx, d, d.lockPath+".spool")
+	if err != nil {
+		return err
+	}
+	defer done()
+	if err := replaceFile(d.lockPath, plan.Lock, 0o644); err != nil {
+		return err
+	}
+	items := 0
+	for _, pins := range plan.Pins {
+		items += len(pins)
+	}
+	return a.result(map[string]any{"lock": d.lockPath, "digest": plan.Info.Lock, "items": items}, func(w io.Writer) {
+		fmt.Fprintf(w, "wrote %s: %d items, %s\n", d.lockPath, items, plan.Info.Lock)
+	})
+}
+
+func (a *app) bundleCreate() *cobra.Command {
+	var f createFlags
+	cmd := &cobra.Command{
+		Use: "create", Short: "Make a signed bundle from airlock.yaml", Args: args(cobra.NoArgs),
+		Long: `Reads airlock.yaml, pins every name in airlock.lock (or keeps to the lock that is
+there), downloads each byte once and writes one signed .tar.zst. Beside it lie its
+checksums and a signed airlock binary for first contact inside the gap.
+
+Interrupted, it leaves NAME.partial; the same command goes on from there.`,
+		RunE: func(cmd *cobra.Command, _ []string) error { return a.runCreate(cmd.Context(), f) },
+	}
+	f.signFlags.add(cmd, true)
+	fl := cmd.Flags()
+	fl.StringVarP(&f.definition, "file", "f", defaultDefinition, "the definition `file`")
+	fl.StringVarP(&f.output, "out", "o", "", "the bundle `file` (default PRODUCT-VERSION.tar.zst)")
+	fl.BoolVar(&f.locked, "locked", false, "refuse to resolve anew: airlock.lock must fit the definition")
+	fl.IntVar(&f.concurrency, "concurrency", 0, "downloads at once (default 6)")
+	return cmd
+}
+
+// created is the result of create.
+type created struct {
+	Bundle      string   `json:"bundle"`
+	Digest      string   `json:"digest"` // of index.json
+	Size        int64    `json:"size"`
+	Written     int64    `json:"written"`
+	Blobs       int      `json:"blobs"`
+	Reused      int      `json:"reused,omitempty"`
+	Signers     []string `json:"signers"`
+	Beside      []string `json:"beside"`
+	DurationSec float64  `json:"seconds"`
+}
+
+func (a *app) runCreate(ctx context.Context, f createFlags) error {
+	start := time.Now()
+	d, err := loadDefinition(f.definition)
+	if err != nil {
+		return err
+	}
+	var keys []*sign.Key
+	if !f.unsigned {
+		if keys, err = f.signFlags.load(a, d.def, d.dir); err != nil {
+			return err
+		}
+	}
+	out := f.output
+	if out == "" {
+		out = d.def.Product + "-" + d.def.Version + ".tar.zst"
+	}
+	if _, err := os.Lstat(out); err == nil {
+		return fmt.Errorf("write %s: %w", out, os.ErrExist)
+	}
+	if err := d.keepLock(a, f.locked); err != nil {
+		return err
+	}
+	plan, done, err := a.plan(ctx, d, out+".partial.spool")
+	if err != nil {
+		return err
+	}
+	if d.lock == nil {
+		if err := replaceFile(d.lockPath, plan.Lock, 0o644); err != nil {
+			return err
+		}
+	}
+	opts := bundle.CreateOptions{Output: out, Concurrency: f.concurrency, Listener: a.listen()}
+	if len(keys) > 0 {
+		opts.Sign = signer(keys)
+	}
+	res, err := bundle.Create(ctx, plan, opts)
+	if err != nil {
+		return &resumableError{err: err, output: out}
+	}
+	if err := done(); err != nil {
+		return err
+	}
+	beside, err := a.firstContact(ctx, d, out, keys)
+	if err != nil {
+		return err
+	}
+	c := created{Bundle: out, Digest: digestOf(plan.Index), Size: res.Size, Written: res.Written, Blobs: res.Blobs, Reused: res.Reused, Beside: beside, DurationSec: time.Since(start).Seconds(), Signers: []string{}}
+	for _, k := range keys {
+		c.Signers = append(c.Signers, k.Fingerprint())
+	}
+	return a.result(c, c.print)
+}
+
+func (c created) print(w io.Writer) {
+	fmt.Fprintf(w, "bundle   %s  %s\nindex    %s\n", c.Bundle, megabytes(c.Size), c.Digest)
+	for _, s := range c.Signers {
+		fmt.Fprintf(w, "signed   %s\n", s)
+	}
+	if len(c.Signers) == 0 {
+		fmt.Fprintln(w, "signed   by nobody: nothing will install it")
+	}
+	for _, b := range c.Beside {
+		fmt.Fprintf(w, "beside   %s\n", b)
+	}
+}
+
+// resumableError is a create that stopped and can go on.
+type resumableError struct {
+	err    error
+	output string
+}
+
+func (e *resumableError) Error() string { return e.err.Error() }
+func (e *resumableError) Unwrap() error { return e.err }
+
+// definition is a loaded airlock.yaml with what belongs to it.
+type definition struct {
+	def      *manifests.Definition
+	dir      string
+	lockPath string
+	lock     *manifests.Lock // nil: resolve anew
+}
+
+func loadDefinition(path string) (*definition, error) {
+	data, err := readBounded(path, manifests.MaxDocument)
+	if err != nil {
+		if errors.Is(err, os.ErrNotExist) {
+			return nil, &noDefinitionError{path}
+		}
+		return nil, err
+	}
+	def, err := manifests.ParseDefinition(path, data)
+	if err != nil {
+		return nil, err
+	}
+	dir := filepath.Dir(path)
+	return &definition{def: def, dir: dir, lockPath: filepath.Join(dir, "airlock.lock")}, nil
+}
+
+// noDefinitionError says that there is no airlock.yaml here.
+type noDefinitionError struct{ path string }
+
+func (e *noDefinitionError) Error() string { return fmt.Sprintf("open %s: no such file", e.path) }
+
+// keepLock loads the lock beside the definition where it fits it.
+func (d *definition) keepLock(a *app, must bool) error {
+	data, err := readBounded(d.lockPath, manifests.MaxDocument)
+	if errors.Is(err, os.ErrNotExist) {
+		if must {
+			return &staleLockError{path: d.lockPath, missing: true}
+		}
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	lock, err := manifests.ParseLock(d.lockPath, data)
+	if err != nil {
+		return err
+	}
+	if lock.Definition != d.def.Digest() {
+		if must {
+			return &staleLockError{path: d.lockPath}
+		}
+		a.say("%s was written for another definition: resolving every name anew", d.lockPath)
+		return nil
+	}
+	d.lock = lock
+	return nil
+}
+
+// staleLockError says that --locked cannot be honoured.
+type staleLockError struct {
+	path    string
+	missing bool
+}
+
+func (e *staleLockError) Error() string {
+	if e.missing {
+		return fmt.Sprintf("--locked: %s does not exist", e.path)
+	}
+	return fmt.Sprintf("--locked: %s was written for another definition", e.path)
+}
+
+// plan resolves a definition. done removes the spool, which is kept while a
+// create can be resumed.
+func (a *app) plan(ctx context.Context, d *definition, spoolDir string) (plan *bundle.Plan, done func() error, err error) {
+	hosts, err := a.hosts(remote.Options{})
+	if err != nil {
+		return nil, nil, err
+	}
+	when, err := d.created()
+	if err != nil {
+		return nil, nil, err
+	}
+	spool, err := bundle.OpenSpool(spoolDir)
+	if err != nil {
+		return nil, nil, err
+	}
+	done = func() error { return errors.Join(spool.Close(), os.RemoveAll(spoolDir)) }
+	defer func() {
+		if plan == nil {
+			err = errors.Join(err, done())
+		}
+	}()
+	set := sourceSet{hosts: hosts, spool: spool, dir: d.dir, created: when, listen: a.listen()}
+	sources, err := set.sources(d.def)
+	if err != nil {
+		return nil, nil, err
+	}
+	info := bundle.Info{Product: d.def.Product, Version: d.def.Version, Release: d.def.Release, Audience: d.def.Audience, MinTool: d.def.MinTool, Tool: buildVersion().Version}
+	if d.def.Expires != "" {
+		t, err := time.Parse(time.DateOnly, d.def.Expires)
+		if err != nil {
+			return nil, nil, err
+		}
+		info.Expires = t.AddDate(0, 0, 1).Add(-time.Second)
+	}
+	plan, err = bundle.Resolve(ctx, bundle.ResolveOptions{Info: info, Definition: d.def.Digest(), Sources: sources, Locked: d.lock, Created: when, Spool: spool, Listener: a.listen()})
+	return plan, done, err
+}
+
+// created is the one time stamp of everything made: the lock's,
+// SOURCE_DATE_EPOCH's, or now.
+func (d *definition) created() (time.Time, error) {
+	if d.lock != nil {
+		return time.Parse(time.RFC3339, d.lock.Created)
+	}
+	if v := os.Getenv("SOURCE_DATE_EPOCH"); v != "" {
+		n, err := strconv.ParseInt(v, 10, 64)
+		if err != nil {
+			return time.Time{}, &usageError{fmt.Errorf("SOURCE_DATE_EPOCH %q: not a number of seconds", v)}
+		}
+		return time.Unix(n, 0).UTC(), nil
+	}
+	return time.Now().UTC().Truncate(time.Second), nil
+}
+
+// firstContact writes what a machine without Airlock needs beside the bundle:
+// the binaries, a signature of each that openssl checks, and checksums.
+func (a *app) firstContact(ctx context.Context, d *definition, out string, keys []*sign.Key) ([]string, error) {
+	dir := filepath.Dir(out)
+	tools, err := sourceSet{dir: d.dir}.toolBinaries(d.def)
+	if err != nil {
+		return nil, err
+	}
+	sums, err := sumLine(ctx, out)
+	if err != nil {
+		return nil, err
+	}
+	var beside []string
+	for _, platform := range sortedKeys(tools) {
+		dst := filepath.Join(dir, toolName(platform))
+		sum, err := copyTool(ctx, tools[platform], dst)
+		if err != nil {
+			return nil, err
+		}
+		sums += hex.EncodeToString(sum) + "  " + filepath.Base(dst) + "\n"
+		beside = append(beside, dst)
+		if len(keys) > 0 {
+			sig, err := keys[0].Digest(sum)
+			if err != nil {
+				return nil, err
+			}
+			if err := replaceFile(dst+".sig", sig, 0o644); err != nil {
+				return nil, err
+			}
+			beside = append(beside, dst+".sig")
+		}
+	}
+	if err := replaceFile(out+".sha256", []byte(sums), 0o644); err != nil {
+		return nil, err
+	}
+	return append(beside, out+".sha256"), nil
+}
+
+// sumLine hashes a file and returns its line for sha256sum -c.
+func sumLine(ctx context.Context, path string) (string, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	h := sha256.New()
+	if _, err := io.Copy(h, &contextReader{ctx, f}); err != nil {
+		return "", err
+	}
+	return hex.EncodeToString(h.Sum(nil)) + "  " + filepath.Base(path) + "\n", nil
+}
+
+// copyTool copies a binary and returns its SHA-256. A binary that is the
+// destination already stays.
+func copyTool(ctx context.Context, src, dst string) ([]byte, error) {
+	in, err := os.Open(src)
+	if err != nil {
+		return nil, err
+	}
+	defer in.Close()
+	h := sha256.New()
+	if same(src, dst) {
+		_, err := io.Copy(h, &contextReader{ctx, in})
+		return h.Sum(nil), err
+	}
+	tmp := dst + ".new"
+	f, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o755)
+	if err != nil {
+		return nil, err
+	}
+	_, err = io.Copy(io.MultiWriter(f, h), &contextReader{ctx, in})
+	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return nil, err
+	}
+	return h.Sum(nil), os.Rename(tmp, dst)
+}
+
+func same(a, b string) bool {
+	x, errX := os.Stat(a)
+	y, errY := os.Stat(b)
+	return errX == nil && errY == nil && os.SameFile(x, y)
+}
+
+type contextReader struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+func (c *contextReader) Read(p []byte) (int, error) {
+	if err := c.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return c.r.Read(p)
+}

@@ -1,0 +1,224 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/user"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/airlock-project/airlock/bundle/remote"
+	"github.com/airlock-project/airlock/install"
+	"github.com/airlock-project/airlock/manifests"
+	"github.com/airlock-project/airlock/verify"
+	"github.com/airlock-project/airlock/verify/sign"
+	"github.com/spf13/cobra"
+)
+
+// installFlags are the flags of install.
+type installFlags struct {
+	trustFlags
+	site         string
+	state        string
+	phases       string
+	items        []string
+	keepGoing    bool
+	dryRun       bool
+	resume       bool
+	render       string
+	format       string
+	passwordFile string
+}
+
+func (a *app) bundleInstall() *cobra.Command {
+	var f installFlags
+	cmd := &cobra.Command{
+		Use: "install BUNDLE --site site.yaml", Short: "Run the checklist in a verified bundle",
+		Long: `Runs the product's phases against what the site file says, out of the verified
+bundle, and keeps a hash-chained record in the state directory. --dry-run looks
+and changes nothing. --resume keeps what has passed and is still valid.`,
+		Args: args(cobra.ExactArgs(1)),
+		RunE: func(cmd *cobra.Command, list []string) error { return a.runInstall(cmd.Context(), list[0], f) },
+	}
+	f.trustFlags.add(cmd)
+	fl := cmd.Flags()
+	fl.StringVar(&f.site, "site", "site.yaml", "site `file`")
+	fl.StringVar(&f.state, "state", "", "state `directory` (default: the site's state, else .airlock/NAME beside the site file)")
+	fl.StringVar(&f.phases, "phase", "", "run these `phases` only: 3, 1-4")
+	fl.StringSliceVar(&f.items, "item", nil, "run this item `id` only; may be repeated")
+	fl.BoolVar(&f.keepGoing, "keep-going", false, "start actions although a required item failed")
+	fl.BoolVar(&f.dryRun, "dry-run", false, "run checks, show what actions would do, change nothing")
+	fl.BoolVar(&f.resume, "resume", false, "keep what has passed and is still valid")
+	fl.StringVar(&f.render, "render-to", "", "`directory` for rendered files (default: render in the state directory)")
+	fl.StringVar(&f.format, "report", "text", "`form` of the report on stdout: text or markdown; --output json for JSON")
+	fl.StringVar(&f.passwordFile, "password-file", "", "`file` with the password of the site's identity key")
+	return cmd
+}
+
+func (a *app) runInstall(ctx context.Context, path string, f installFlags) error {
+	if f.format != "text" && f.format != "markdown" {
+		return &usageError{fmt.Errorf("--report %q: text or markdown", f.format)}
+	}
+	site, err := loadSite(f.site)
+	if err != nil {
+		return err
+	}
+	o := install.Options{
+		Site: site, SiteDir: filepath.Dir(f.site), State: stateDir(f.state, f.site, site), Render: f.render,
+		Phases: f.phases, Items: f.items, KeepGoing: f.keepGoing, DryRun: f.dryRun, Resume: f.resume,
+		Actor: actor(site), Tool: buildVersion().Version, Now: time.Now, Listener: a.installEvents(),
+	}
+	if o.Sign, o.KeyID, err = a.identity(site, o.SiteDir, f.passwordFile); err != nil {
+		return err
+	}
+	hosts, err := a.siteHosts(site, o.SiteDir)
+	if err != nil {
+		return err
+	}
+	o.Probes, o.Actions = a.kinds(hosts, site)
+	b, err := a.open(ctx, path, f.trustFlags, verify.Options{Site: site.Name})
+	if err != nil {
+		return err
+	}
+	defer b.Close()
+	if !f.dryRun {
+		a.say("state %s", o.State)
+	}
+	rep, err := install.Run(ctx, b, o)
+	if rep == nil {
+		return err
+	}
+	if !f.dryRun {
+		err = errors.Join(err, keepReport(rep, o.State))
+	}
+	return errors.Join(a.installReport(rep, f.format), err, outcome(rep, o.State))
+}
+
+// keepReport leaves the report in the state directory for airlock checklist report.
+func keepReport(rep *install.Report, state string) error {
+	data, err := rep.JSON()
+	if err != nil {
+		return err
+	}
+	return replaceFile(filepath.Join(state, reportFile), data, 0o600)
+}
+
+// outcome turns the status of a run into the command's error.
+func outcome(rep *install.Report, state string) error {
+	if rep.Status == install.StatusDone {
+		return nil
+	}
+	return &checklistOutcome{status: rep.Status, state: state}
+}
+
+func (a *app) installReport(rep *install.Report, format string) error {
+	a.progressDone()
+	if a.output == "json" {
+		data, err := rep.JSON()
+		if err != nil {
+			return err
+		}
+		_, err = a.stdout.Write(data)
+		return err
+	}
+	text := rep.Text()
+	if format == "markdown" {
+		text = rep.Markdown()
+	}
+	_, err := fmt.Fprintln(a.stdout, strings.TrimRight(text, "\n"))
+	return err
+}
+
+// installEvents shows items as they start and end.
+func (a *app) installEvents() install.Listener {
+	return func(e install.Event) {
+		switch e.Op {
+		case "item-started":
+			a.say("%-8s %s", "…", e.Title)
+		case "item-finished":
+			if e.Text != "" {
+				a.say("%-8s %s: %s", e.State, e.Title, e.Text)
+				return
+			}
+			a.say("%-8s %s", e.State, e.Title)
+		}
+	}
+}
+
+// stateDir is where the record of an installation lies.
+func stateDir(flag, siteFile string, site *manifests.Site) string {
+	if flag != "" {
+		return flag
+	}
+	dir := filepath.Dir(siteFile)
+	if site.State != "" {
+		return resolvePath(dir, site.State)
+	}
+	return filepath.Join(dir, ".airlock", site.Name)
+}
+
+// actor names who runs this, for the ledger: the site's identity, or the
+// system's user.
+func actor(site *manifests.Site) string {
+	if site.Identity != nil {
+		return site.Identity.Name
+	}
+	if u, err := user.Current(); err == nil {
+		return u.Username
+	}
+	return "unknown"
+}
+
+// identity opens the key that signs ledger checkpoints, where the site names one.
+func (a *app) identity(site *manifests.Site, dir, passwordFile string) (func([]byte) ([]byte, error), string, error) {
+	if site.Identity == nil {
+		return nil, "", nil
+	}
+	path := resolvePath(dir, strings.TrimPrefix(site.Identity.Key, "file:"))
+	k, err := sign.LoadKey(path, func() ([]byte, error) { return a.password(path, passwordFile, false) })
+	if err != nil {
+		return nil, "", err
+	}
+	return k.Blob, k.Fingerprint(), nil
+}
+
+// siteHosts makes the clients that the site's registry block describes.
+func (a *app) siteHosts(site *manifests.Site, dir string) (*remote.Hosts, error) {
+	extra := remote.Options{}
+	if r := site.Registry; r != nil {
+		host, _, _ := strings.Cut(r.To, "/")
+		if r.CA != "" {
+			extra.CAFiles = append(extra.CAFiles, resolvePath(dir, strings.TrimPrefix(r.CA, "file:")))
+		}
+		if r.PlainHTTP {
+			extra.PlainHTTP = append(extra.PlainHTTP, host)
+		}
+		if r.Username != "" {
+			pass, err := install.SecretsFrom(dir)(r.Password)
+			if err != nil {
+				return nil, fmt.Errorf("site %s: registry.password: %w", site.Name, err)
+			}
+			extra.Credentials = map[string]remote.Credential{host: {Username: r.Username, Password: strings.TrimRight(string(pass), "\r\n")}}
+		}
+	}
+	return a.hosts(extra)
+}
+
+// stateOf finds the state directory of a checklist command and says it.
+func (a *app) stateOf(state, siteFile string) (string, error) {
+	if state == "" {
+		site, err := loadSite(siteFile)
+		if err != nil {
+			return "", err
+		}
+		state = stateDir("", siteFile, site)
+	}
+	if _, err := os.Stat(state); err != nil {
+		return "", err
+	}
+	a.say("state %s", state)
+	return state, nil
+}

@@ -1,0 +1,55 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/airlock-project/airlock/bundle"
+	"github.com/spf13/cobra"
+)
+
+func (a *app) bundleSign() *cobra.Command {
+	var f signFlags
+	cmd := &cobra.Command{
+		Use: "sign BUNDLE --key KEY", Short: "Sign a bundle that exists; the signature is laid beside it",
+		Long: "Writes BUNDLE.<key>.sigstore.json. The bundle itself is not touched, so media that\nwere delivered stay as they are.",
+		Args: args(cobra.ExactArgs(1)),
+		RunE: func(cmd *cobra.Command, list []string) error { return a.runSign(cmd.Context(), list[0], f) },
+	}
+	f.add(cmd, false)
+	return cmd
+}
+
+func (a *app) runSign(ctx context.Context, path string, f signFlags) error {
+	keys, err := f.load(a, nil, "")
+	if err != nil {
+		return err
+	}
+	file, err := bundle.OpenFile(path)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	if _, err := bundle.ParseIndex(file.Head().Index); err != nil {
+		return fmt.Errorf("sign %s: %w", path, err)
+	}
+	sigs, err := signer(keys)(ctx, file.Head().Index)
+	if err != nil {
+		return err
+	}
+	var written []string
+	for _, s := range sigs {
+		out := strings.TrimSuffix(path, "/") + "." + s.Name
+		if err := writeNew(out, s.Data, 0o644); err != nil {
+			return err
+		}
+		written = append(written, out)
+	}
+	return a.result(map[string]any{"written": written}, func(w io.Writer) {
+		for _, p := range written {
+			fmt.Fprintf(w, "wrote %s\n", p)
+		}
+	})
+}

@@ -1,0 +1,286 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"strings"
+	"syscall"
+
+	"github.com/airlock-project/airlock/bundle"
+	"github.com/airlock-project/airlock/bundle/archive"
+	"github.com/airlock-project/airlock/bundle/chart"
+	"github.com/airlock-project/airlock/bundle/remote"
+	"github.com/airlock-project/airlock/bundle/source/dockerarchive"
+	"github.com/airlock-project/airlock/bundle/source/helm"
+	"github.com/airlock-project/airlock/bundle/source/registry"
+	"github.com/airlock-project/airlock/bundle/source/terraform"
+	"github.com/airlock-project/airlock/bundle/source/vendorarchive"
+	"github.com/airlock-project/airlock/install"
+	"github.com/airlock-project/airlock/manifests"
+	"github.com/airlock-project/airlock/mirror"
+	"github.com/airlock-project/airlock/verify"
+	"github.com/airlock-project/airlock/verify/extract"
+	"github.com/airlock-project/airlock/verify/sign"
+	"github.com/spf13/cobra"
+)
+
+// Exit codes. An unknown code means failure.
+const (
+	exitDone        = 0
+	exitFailed      = 1
+	exitPartial     = 3
+	exitUsage       = 4
+	exitFormat      = 10
+	exitUntrusted   = 11
+	exitContent     = 12
+	exitIncomplete  = 13
+	exitItemFailed  = 20
+	exitWaiting     = 21
+	exitInterrupted = 130
+)
+
+const exitHelp = `Exit codes: 0 done; 1 failed; 3 done in part; 4 usage; 10 not a bundle or bad
+format; 11 signature or signer not trusted; 12 content differs; 13 incomplete;
+20 a required checklist item failed; 21 waiting for a person; 130 interrupted.`
+
+// verdict is what an error means to the person at the keyboard.
+type verdict struct {
+	code int
+	hint string
+}
+
+// checklistOutcome is a run of the checklist that ended in order, but not in
+// "done"; the report was shown already.
+type checklistOutcome struct {
+	status install.Status
+	state  string
+}
+
+func (e *checklistOutcome) Error() string { return "checklist: " + string(e.status) }
+
+// is returns a row of the table: errors of type E get what f says of them.
+func is[E error](f func(E) verdict) func(error) (verdict, bool) {
+	return func(err error) (verdict, bool) {
+		if e, ok := errors.AsType[E](err); ok {
+			return f(e), true
+		}
+		return verdict{}, false
+	}
+}
+
+// always returns a row with a fixed verdict.
+func always[E error](code int, hint string) func(error) (verdict, bool) {
+	return is(func(E) verdict { return verdict{code, hint} })
+}
+
+// table is asked from top to bottom; the first row that knows an error's type
+// answers. Hints are keyed by type, never by words.
+func table() []func(error) (verdict, bool) {
+	return append(append(trustRows(), sourceRows()...), placeRows()...)
+}
+
+// trustRows are about bundles and trust.
+func trustRows() []func(error) (verdict, bool) {
+	return []func(error) (verdict, bool){
+		always[*usageError](exitUsage, "see airlock --help"),
+		always[*verify.NoPolicyError](exitUntrusted, "give the signer's public key with --key, or a policy with --policy; airlock policy init writes one"),
+		always[*verify.UnsignedError](exitUntrusted, "ask for a signed bundle, or for its signature as BUNDLE.<name>.sigstore.json to lay beside it"),
+		always[*verify.UntrustedError](exitUntrusted, "compare fingerprints with the signer; a missing countersignature can be laid beside the bundle"),
+		is(func(e *verify.RefusedError) verdict { return verdict{exitUntrusted, refusedHint(e.Rule)} }),
+		always[*verify.UnsupportedError](exitUsage, "remove it from the document, or use a version of airlock that knows it"),
+		is(func(e *verify.KeyError) verdict {
+			return verdict{exitUsage, "a public key is a PEM file such as airlock.pub, written by airlock keygen or cosign generate-key-pair"}
+		}),
+		is(func(e *archive.FormatError) verdict { return verdict{formatCode(e), formatHint(e)} }),
+		always[*archive.MissingError](exitIncomplete, "copy the bundle again from where it was made"),
+		always[*verify.ContentError](exitContent, "the bundle was damaged on its way: copy it again from where it was made, and compare BUNDLE.sha256"),
+		always[*verify.IndexError](exitFormat, "the signature is good, the index is not one this version reads: try the airlock binary that came beside the bundle"),
+		always[*sign.PasswordError](exitUsage, "set AIRLOCK_KEY_PASSWORD or use --password-file; nothing was downloaded"),
+		always[*sign.KeyError](exitUsage, "airlock keygen makes a key; cosign import-key-pair brings one"),
+		always[*noPasswordError](exitUsage, "set AIRLOCK_KEY_PASSWORD, use --password-file, or run on a terminal"),
+		always[*noSignerError](exitUsage, "make a key with airlock keygen and name it under sign: in the definition or with --key; --unsigned makes a bundle for tests"),
+		is(func(e *extract.NoItemError) verdict {
+			return verdict{exitUsage, "the bundle carries: " + strings.Join(e.Have, ", ")}
+		}),
+	}
+}
+
+func refusedHint(rule string) string {
+	return map[string]string{
+		"product":  "check that this is the right medium, or add the product to the policy",
+		"release":  "use a newer bundle; going back needs a policy that allows it",
+		"expired":  "ask for a newer bundle, and check this machine's clock",
+		"audience": "ask for a bundle made for this site; site.yaml names the site",
+		"tool":     "use the airlock binary that came beside the bundle",
+	}[rule]
+}
+
+// formatCode tells a file that was cut short from one that is something else.
+func formatCode(e *archive.FormatError) int {
+	if errors.Is(e, archive.ErrTruncated) {
+		return exitIncomplete
+	}
+	return exitFormat
+}
+
+func formatHint(e *archive.FormatError) string {
+	switch {
+	case errors.Is(e, archive.ErrNotBundle):
+		return "give a file made by airlock bundle create, or a directory that tar unpacked it to"
+	case errors.Is(e, archive.ErrTruncated):
+		return "the copy is not whole: copy the bundle again and compare BUNDLE.sha256"
+	default:
+		return "the file was changed after it was made: copy it again from where it was made, and tell whoever sent it if that does not help"
+	}
+}
+
+// sourceRows are about definitions and what they bring.
+func sourceRows() []func(error) (verdict, bool) {
+	return []func(error) (verdict, bool){
+		always[*noDefinitionError](exitUsage, "write one with airlock bundle init --preset spacelift-self-hosted --platform onprem, or name it with -f"),
+		always[manifests.Findings](exitUsage, "correct the document; airlock schema prints a JSON Schema that editors understand"),
+		always[*staleLockError](exitUsage, "run airlock bundle lock and review what changed"),
+		always[*bundle.ChangedError](exitContent, "airlock bundle lock accepts what is there now; review the change of airlock.lock"),
+		always[*bundle.MissingImagesError](exitUsage, "add them under images:, or under the chart's ignore: with a reason"),
+		is(func(e *bundle.SpaceError) verdict {
+			return verdict{exitFailed, "free space in " + e.Dir + " or write elsewhere with -o"}
+		}),
+		always[*archive.BusyError](exitFailed, "wait for the other airlock bundle create, or choose another -o"),
+		always[*vendorarchive.ChecksumError](exitContent, "the archive is damaged or not the one its checksums speak of: download it again"),
+		is(func(e *vendorarchive.SignerError) verdict {
+			return verdict{exitUntrusted, "check signer.fingerprint in the definition against the vendor's published one; do not use the archive otherwise"}
+		}),
+		always[*vendorarchive.SignatureError](exitUntrusted, "download the checksums and their signature again; do not use the archive otherwise"),
+		always[*vendorarchive.KeyError](exitUsage, "export the vendor's public key: gpg --export --armor FINGERPRINT"),
+		always[*vendorarchive.MissingMemberError](exitContent, "list the archive with tar -tzf and correct the path in the definition"),
+		always[*vendorarchive.VersionError](exitUsage, "make version, file name and image tags in the definition agree with the archive"),
+		always[*dockerarchive.DiffIDError](exitContent, "the image tar is damaged: export it again"),
+		always[*dockerarchive.DigestError](exitContent, "the image tar is damaged: export it again"),
+		always[*dockerarchive.MissingError](exitContent, "the image tar is not whole: export it again"),
+		always[*dockerarchive.SelectError](exitUsage, "correct as: in the definition"),
+		always[*dockerarchive.PlatformError](exitUsage, "export the image for the platform wanted, or correct platforms:"),
+		always[*registry.PlatformError](exitUsage, "correct platforms: in the definition, or say platforms: all"),
+		always[*registry.DigestError](exitContent, "the registry answers with other content than it promises: ask whoever runs it"),
+		always[*registry.FormatError](exitFailed, "the image cannot be carried as it is: push it again with a current tool"),
+		always[*terraform.UnsupportedSourceError](exitUsage, "put the module into a folder and name it with path:"),
+		always[*terraform.RemoteError](exitUsage, "vendor the nested module beside its caller and use a local source"),
+		always[*terraform.EscapeError](exitUsage, "pack the folder that holds both modules"),
+		always[*chart.MissingDependenciesError](exitUsage, "run helm dependency build in the chart and create again"),
+		always[*chart.SchemaError](exitUsage, "correct the values: named in the definition"),
+		always[*helm.UnusedIgnoreError](exitUsage, "remove the entry from ignore:"),
+		always[*helm.VersionError](exitUsage, "correct version: in the definition"),
+	}
+}
+
+// placeRows are about registries, files and installations.
+func placeRows() []func(error) (verdict, bool) {
+	return []func(error) (verdict, bool){
+		always[*mirror.ConflictError](exitPartial, "nothing was overwritten: delete the tag or use another prefix, after finding out who pushed it"),
+		always[*mirror.PartialError](exitPartial, "run the same command again: what is there is not sent again"),
+		always[*mirror.CollisionError](exitUsage, "two items would get one name: use --keep-host"),
+		is(func(e *remote.AuthError) verdict {
+			return verdict{exitFailed, "log in to " + e.Host + " (docker login, podman login), or give --auth-file"}
+		}),
+		is(func(e *remote.PlainHTTPError) verdict {
+			return verdict{exitFailed, "if that is meant, say --plain-http " + e.Host}
+		}),
+		is(func(e *remote.TLSError) verdict {
+			return verdict{exitFailed, "give the authority that signed the certificate of " + e.Host + " with --ca-file"}
+		}),
+		is(func(e *remote.UnreachableError) verdict {
+			return verdict{exitFailed, "check the name, the network and any proxy; --resolve HOST:IP names an address by hand"}
+		}),
+		always[*remote.NotFoundError](exitFailed, "check the name and the tag; some registries also answer so when a login is needed"),
+		always[*remote.StatusError](exitFailed, "the registry did not do it; what was done is kept, run the command again"),
+		is(func(e *checklistOutcome) verdict { return outcomeVerdict(e) }),
+		always[*install.ChecklistError](exitUsage, "whoever made the bundle has to correct its checklist"),
+		always[*install.InputError](exitUsage, "correct inputs: in the site file"),
+		always[*install.SelectionError](exitUsage, "airlock bundle install --dry-run shows phases and items"),
+		always[*install.MismatchError](exitUsage, "bundle, checklist and site do not belong together: check which medium and which site file"),
+		always[*install.LockedError](exitFailed, "wait for the other run to end"),
+		always[*install.LedgerError](exitContent, "the record was changed or damaged: keep it as it is for the auditor and start with another --state"),
+		is(func(e *fs.PathError) verdict { return verdict{exitFailed, pathHint(e)} }),
+	}
+}
+
+func outcomeVerdict(e *checklistOutcome) verdict {
+	switch e.status {
+	case install.StatusFailed:
+		return verdict{exitItemFailed, "correct what the report names and run again with --resume"}
+	case install.StatusWaiting:
+		return verdict{exitWaiting, "the report says what waits for a person"}
+	default:
+		return verdict{exitPartial, "the report says what is left, in the order to do it"}
+	}
+}
+
+func pathHint(e *fs.PathError) string {
+	switch {
+	case errors.Is(e.Err, syscall.ENOSPC):
+		return "the disk is full: free space and run the same command again, it goes on from where it stopped"
+	case errors.Is(e.Err, fs.ErrExist):
+		return existHint
+	case errors.Is(e.Err, fs.ErrPermission), errors.Is(e.Err, syscall.EROFS):
+		return "write somewhere else with -o, or as a user who may write there"
+	case errors.Is(e.Err, fs.ErrNotExist):
+		return "check the path; relative paths in a document start from the document"
+	}
+	return ""
+}
+
+const existHint = "nothing is ever overwritten: remove it or choose another name with -o"
+
+// judge finds code and hint of an error.
+func judge(ctx context.Context, err error) verdict {
+	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+		if _, ok := errors.AsType[*resumableError](err); ok {
+			return verdict{exitInterrupted, "run the same command again: it goes on from where it stopped"}
+		}
+		return verdict{exitInterrupted, ""}
+	}
+	for _, row := range table() {
+		if v, ok := row(err); ok {
+			return v
+		}
+	}
+	switch {
+	case errors.Is(err, fs.ErrExist):
+		return verdict{exitFailed, existHint}
+	case errors.Is(err, syscall.ENOSPC):
+		return verdict{exitFailed, "the disk is full: free space and run the same command again, it goes on from where it stopped"}
+	}
+	return verdict{exitFailed, ""}
+}
+
+// exit reports an error, once, and returns the exit code.
+func (a *app) exit(ctx context.Context, cmd *cobra.Command, err error) int {
+	if err == nil {
+		return exitDone
+	}
+	if cobraUsage(cmd, err) {
+		err = &usageError{err}
+	}
+	v := judge(ctx, err)
+	if a.output == "json" {
+		enc := json.NewEncoder(a.stderr)
+		enc.SetEscapeHTML(false)
+		// Nothing is left to do when the error itself cannot be written.
+		_ = enc.Encode(map[string]any{"error": err.Error(), "hint": v.hint, "exitCode": v.code})
+		return v.code
+	}
+	fmt.Fprintf(a.stderr, "airlock: %s\n", err)
+	if v.hint != "" {
+		fmt.Fprintf(a.stderr, "hint: %s\n", v.hint)
+	}
+	return v.code
+}
+
+// cobraUsage reports whether cobra itself refused the command line: then no
+// command was found to run.
+func cobraUsage(cmd *cobra.Command, err error) bool {
+	_, ours := errors.AsType[*usageError](err)
+	return !ours && cmd != nil && cmd.Parent() == nil && cmd.CalledAs() == "" && strings.HasPrefix(err.Error(), "unknown command")
+}

@@ -1,0 +1,258 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/airlock-project/airlock/bundle"
+	"github.com/airlock-project/airlock/bundle/archive"
+	"github.com/airlock-project/airlock/manifests"
+	"github.com/airlock-project/airlock/verify"
+	"github.com/airlock-project/airlock/verify/sign"
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+)
+
+// password finds the password of a key file: AIRLOCK_KEY_PASSWORD,
+// COSIGN_PASSWORD, a file, the terminal; never the command line.
+func (a *app) password(what, file string, confirm bool) ([]byte, error) {
+	for _, name := range []string{"AIRLOCK_KEY_PASSWORD", "COSIGN_PASSWORD"} {
+		if v, ok := os.LookupEnv(name); ok {
+			return []byte(v), nil
+		}
+	}
+	if file != "" {
+		data, err := readBounded(file, 4096)
+		if err != nil {
+			return nil, fmt.Errorf("read password: %w", err)
+		}
+		return bytes.TrimRight(data, "\r\n"), nil
+	}
+	in, ok := a.stdin.(*os.File)
+	if !ok || !term.IsTerminal(int(in.Fd())) {
+		return nil, &noPasswordError{what}
+	}
+	pass, err := a.prompt(in, "Password for "+what+": ")
+	if err != nil || !confirm {
+		return pass, err
+	}
+	again, err := a.prompt(in, "Again: ")
+	if err != nil {
+		return nil, err
+	}
+	if !bytes.Equal(pass, again) {
+		return nil, &usageError{fmt.Errorf("the two passwords differ")}
+	}
+	return pass, nil
+}
+
+func (a *app) prompt(in *os.File, text string) ([]byte, error) {
+	fmt.Fprint(a.stderr, text)
+	defer fmt.Fprintln(a.stderr)
+	return term.ReadPassword(int(in.Fd()))
+}
+
+// noPasswordError says that a key's password is nowhere to be found.
+type noPasswordError struct{ what string }
+
+func (e *noPasswordError) Error() string { return "no password for " + e.what }
+
+// noSignerError says that neither flag nor definition names a signer.
+type noSignerError struct{}
+
+func (*noSignerError) Error() string { return "nothing says who signs the bundle" }
+
+// readBounded reads a file of at most limit bytes.
+func readBounded(path string, limit int64) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, limit+1))
+	if err != nil {
+		return nil, err
+	}
+	if int64(len(data)) > limit {
+		return nil, fmt.Errorf("%s is larger than %d bytes", path, limit)
+	}
+	return data, nil
+}
+
+// signFlags are the flags of commands that sign.
+type signFlags struct {
+	keys         []string
+	passwordFile string
+	unsigned     bool
+}
+
+func (s *signFlags) add(cmd *cobra.Command, withUnsigned bool) {
+	f := cmd.Flags()
+	f.StringSliceVar(&s.keys, "key", nil, "private key `file` to sign with; may be repeated")
+	f.StringVar(&s.passwordFile, "password-file", "", "`file` with the key's password (default: AIRLOCK_KEY_PASSWORD, COSIGN_PASSWORD, the terminal)")
+	if withUnsigned {
+		f.BoolVar(&s.unsigned, "unsigned", false, "make an unsigned bundle, which nothing will install")
+	}
+}
+
+// load opens the keys that flags name, or else those of the definition.
+func (s *signFlags) load(a *app, def *manifests.Definition, dir string) ([]*sign.Key, error) {
+	paths := s.keys
+	if len(paths) == 0 && def != nil {
+		for _, w := range def.Sign {
+			if w.Keyless {
+				return nil, &verify.UnsupportedError{What: "sign: keyless"}
+			}
+			name, ok := strings.CutPrefix(w.Key, "file:")
+			if !ok {
+				return nil, &verify.UnsupportedError{What: fmt.Sprintf("sign: key %q: only file: keys", w.Key)}
+			}
+			if !filepath.IsAbs(name) {
+				name = filepath.Join(dir, name)
+			}
+			paths = append(paths, name)
+		}
+	}
+	if len(paths) == 0 {
+		return nil, &noSignerError{}
+	}
+	var keys []*sign.Key
+	for _, p := range paths {
+		k, err := sign.LoadKey(p, func() ([]byte, error) { return a.password(p, s.passwordFile, false) })
+		if err != nil {
+			return nil, err
+		}
+		keys = append(keys, k)
+	}
+	return keys, nil
+}
+
+// signer turns keys into what Create wants.
+func signer(keys []*sign.Key) bundle.Signer {
+	return func(_ context.Context, index []byte) ([]archive.Signature, error) {
+		var out []archive.Signature
+		for _, k := range keys {
+			data, err := k.Blob(index)
+			if err != nil {
+				return nil, err
+			}
+			id := strings.TrimPrefix(k.Fingerprint(), "SHA256:")[:12]
+			out = append(out, archive.Signature{Name: id + ".sigstore.json", Data: data})
+		}
+		return out, nil
+	}
+}
+
+// trustFlags are the flags of commands that read a bundle.
+type trustFlags struct {
+	policy string
+	key    string
+	site   string
+}
+
+func (t *trustFlags) add(cmd *cobra.Command) {
+	f := cmd.Flags()
+	f.StringVar(&t.policy, "policy", "", "trust policy `file` (default: ./policy.yaml, then /etc/airlock/policy.yaml)")
+	f.StringVar(&t.key, "key", "", "public key `file`: a policy of this one signer")
+}
+
+// load finds the policy. Without one there is no trust.
+func (t *trustFlags) load() (*verify.Policy, error) {
+	if t.key != "" && t.policy != "" {
+		return nil, &usageError{fmt.Errorf("--key and --policy exclude each other")}
+	}
+	if t.key != "" {
+		return verify.KeyPolicy(t.key)
+	}
+	if t.policy != "" {
+		return verify.LoadPolicy(t.policy)
+	}
+	for _, p := range []string{"policy.yaml", "/etc/airlock/policy.yaml"} {
+		if _, err := os.Stat(p); err == nil {
+			return verify.LoadPolicy(p)
+		}
+	}
+	return nil, &verify.NoPolicyError{}
+}
+
+func (a *app) keygen() *cobra.Command {
+	var prefix, passwordFile string
+	cmd := &cobra.Command{
+		Use: "keygen", Short: "Make a key pair for signing bundles",
+		Long: "Writes airlock.key (ECDSA P-256, encrypted with a password, cosign's format) and\nairlock.pub, and prints the fingerprint that two people read out to each other.\nThe password comes from AIRLOCK_KEY_PASSWORD, COSIGN_PASSWORD, --password-file or\nthe terminal. Existing files are never overwritten.",
+		Args: args(cobra.NoArgs),
+		RunE: func(*cobra.Command, []string) error { return a.runKeygen(prefix, passwordFile) },
+	}
+	cmd.Flags().StringVar(&prefix, "name", "airlock", "`prefix` of the two files")
+	cmd.Flags().StringVar(&passwordFile, "password-file", "", "`file` with the password")
+	return cmd
+}
+
+func (a *app) runKeygen(prefix, passwordFile string) error {
+	private, public := prefix+".key", prefix+".pub"
+	for _, p := range []string{private, public} {
+		if _, err := os.Lstat(p); err == nil {
+			return fmt.Errorf("write %s: %w", p, os.ErrExist)
+		}
+	}
+	pass, err := a.password(private, passwordFile, true)
+	if err != nil {
+		return err
+	}
+	priv, pub, err := sign.GenerateKey(pass)
+	if err != nil {
+		return err
+	}
+	if err := writeNew(private, priv, 0o600); err != nil {
+		return err
+	}
+	if err := writeNew(public, pub, 0o644); err != nil {
+		return err
+	}
+	fp, err := verify.FingerprintFile(public)
+	if err != nil {
+		return err
+	}
+	out := map[string]string{"privateKey": private, "publicKey": public, "fingerprint": fp}
+	return a.result(out, func(w io.Writer) {
+		fmt.Fprintf(w, "private key  %s\npublic key   %s\nfingerprint  %s\n", private, public, fp)
+	})
+}
+
+// writeNew writes a file that must not exist, whole and durable or not at all.
+func writeNew(path string, data []byte, mode os.FileMode) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	if err == nil {
+		err = f.Sync()
+	}
+	if cerr := f.Close(); err == nil {
+		err = cerr
+	}
+	if err != nil {
+		// Best effort: the error that matters is already on its way.
+		_ = os.Remove(path)
+	}
+	return err
+}
+
+// replaceFile writes a file through a temporary name, so that it is the old or
+// the new one, never half of either.
+func replaceFile(path string, data []byte, mode os.FileMode) error {
+	tmp := path + ".new"
+	if err := os.Remove(tmp); err != nil && !os.IsNotExist(err) {
+		return err
+	}
+	if err := writeNew(tmp, data, mode); err != nil {
+		return err
+	}
+	return os.Rename(tmp, path)
+}

@@ -1,0 +1,36 @@
+// Command airlock carries software across an air gap: it makes a signed bundle
+// on the connected side, and inside the gap verifies it, mirrors its images
+// into a registry and runs the product's installation checklist.
+//
+// This package talks; it decides nothing and moves no bytes. stdout is the
+// result, stderr the conversation. Exit codes and hints are one table, exit.go.
+package main
+
+import (
+	"context"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+)
+
+func main() {
+	os.Exit(run(context.Background(), os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+}
+
+// run is main with its surroundings as arguments. A first interrupt ends the
+// command in order, leaving what can be resumed; a second one kills it.
+func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	go func() {
+		<-ctx.Done()
+		stop()
+	}()
+	a := &app{stdin: stdin, stdout: stdout, stderr: stderr}
+	root := a.root()
+	root.SetArgs(args)
+	cmd, err := root.ExecuteContextC(ctx)
+	a.progressDone()
+	return a.exit(ctx, cmd, err)
+}

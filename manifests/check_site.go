@@ -1,0 +1,89 @@
+package manifests
+
+import (
+	"strings"
+
+	"github.com/google/go-containerregistry/pkg/name"
+)
+
+// ParseSite decodes site.yaml strictly and checks it. name stands for the
+// document in findings. The error is Findings: all of them at once, none of
+// which shows an input's value.
+func ParseSite(name string, data []byte) (*Site, error) {
+	s := new(Site)
+	if err := parse(name, data, MaxWritten, KindSite, s, s.check); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+func (s *Site) check(d *document) {
+	if s.Identity != nil {
+		d.keyReference(s.Identity.Key, path{"identity", "key"})
+	}
+	d.filePath(s.State, path{"state"})
+	if s.Registry != nil {
+		s.Registry.check(d)
+	}
+	if s.Kubernetes != nil {
+		d.fileReference(s.Kubernetes.Kubeconfig, path{"kubernetes", "kubeconfig"})
+	}
+	for key, v := range s.Inputs {
+		p := path{"inputs", key}
+		if !d.matches(inputPattern, key) {
+			d.at(p, "want %s", patternWords(inputPattern))
+		}
+		checkInput(d, v, p)
+	}
+}
+
+// checkInput allows scalars, lists of scalars, and mappings of scalars.
+func checkInput(d *document, v any, p path) {
+	switch v := v.(type) {
+	case []any:
+		for i, e := range v {
+			if composite(e) {
+				d.at(p.with(i), "want a string, a number, true or false")
+			}
+		}
+	case map[string]any:
+		for key, e := range v {
+			if composite(e) {
+				d.at(p.with(key), "want a string, a number, true or false")
+			}
+		}
+	}
+}
+
+func composite(v any) bool {
+	switch v.(type) {
+	case []any, map[string]any:
+		return true
+	}
+	return false
+}
+
+func (r *SiteRegistry) check(d *document) {
+	p := path{"registry"}
+	host, prefix, _ := strings.Cut(r.To, "/")
+	switch {
+	case r.To == "":
+	case strings.Contains(r.To, "://"):
+		d.at(p.with("to"), "want a host and a prefix without a scheme, as in harbor.site-a.internal/airlock")
+	default:
+		if _, err := name.NewRegistry(host); err != nil || host == "" {
+			d.at(p.with("to"), "host is not a registry's: want HOST[:PORT][/PREFIX]")
+		}
+		if _, err := name.NewRepository("registry.local/" + prefix + "/x"); prefix != "" && err != nil {
+			d.at(p.with("to"), "prefix is not a repository's: want lower-case letters, digits, '.', '_', '-' and '/'")
+		}
+	}
+	d.fileReference(r.CA, p.with("ca"))
+	d.secretReference(r.Password, p.with("password"))
+	if r.Username != "" && r.Password == "" {
+		d.at(p.with("password"), "missing, wanted with username")
+	}
+	if r.Password != "" && r.Username == "" {
+		d.at(p.with("username"), "missing, wanted with password")
+	}
+}

@@ -1,0 +1,197 @@
+package mirror
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/airlock-project/airlock/bundle/remote"
+	"github.com/distribution/distribution/v3/configuration"
+	"github.com/distribution/distribution/v3/registry/handlers"
+	_ "github.com/distribution/distribution/v3/registry/storage/driver/inmemory"
+	"github.com/olareg/olareg"
+	"github.com/olareg/olareg/config"
+	"github.com/sirupsen/logrus"
+	orasremote "oras.land/oras-go/v2/registry/remote"
+)
+
+// request is one line of a registry's log.
+type request struct {
+	method, path, query string
+	body                int64
+	status              int
+	proto               string
+}
+
+func (r request) String() string {
+	return fmt.Sprintf("%s %s?%s -> %d", r.method, r.path, r.query, r.status)
+}
+
+// registry is a real registry with a log and, where wanted, faults before it.
+type registry struct {
+	host  string
+	noAPI bool // no referrers API, and an answer to it that oras-go does not know
+
+	mu    sync.Mutex
+	log   []request
+	fault func(w http.ResponseWriter, r *http.Request) bool // true: answered
+}
+
+type countingBody struct {
+	io.ReadCloser
+	n int64
+}
+
+func (b *countingBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	b.n += int64(n)
+	return n, err
+}
+
+type statusWriter struct {
+	http.ResponseWriter
+	status int
+}
+
+func (w *statusWriter) WriteHeader(code int) {
+	w.status = code
+	w.ResponseWriter.WriteHeader(code)
+}
+
+func (w *statusWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+func serve(t testing.TB, h http.Handler) *registry {
+	t.Helper()
+	reg := &registry{}
+	ts := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body := &countingBody{ReadCloser: r.Body}
+		// A copy: net/http looks at the body of its own request to tell whether a
+		// client that expects 100-continue must be cut off.
+		r = r.WithContext(r.Context())
+		r.Body = body
+		sw := &statusWriter{ResponseWriter: w, status: 200}
+		path, query := r.URL.Path, r.URL.RawQuery
+		defer func() {
+			reg.mu.Lock()
+			defer reg.mu.Unlock()
+			reg.log = append(reg.log, request{r.Method, path, query, body.n, sw.status, r.Proto})
+		}()
+		reg.mu.Lock()
+		fault := reg.fault
+		reg.mu.Unlock()
+		if fault != nil && fault(sw, r) {
+			return
+		}
+		h.ServeHTTP(sw, r)
+	}))
+	ts.Config.ErrorLog = log.New(io.Discard, "", 0) // connections that a test cuts
+	ts.Start()
+	t.Cleanup(ts.Close)
+	reg.host = strings.TrimPrefix(ts.URL, "http://")
+	return reg
+}
+
+func (r *registry) setFault(f func(http.ResponseWriter, *http.Request) bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.fault = f
+}
+
+// requests returns the log and empties it.
+func (r *registry) requests() []request {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	log := r.log
+	r.log = nil
+	return log
+}
+
+func newOlareg(t testing.TB, referrers bool) *registry {
+	t.Helper()
+	s := olareg.New(config.Config{
+		Storage: config.ConfigStorage{StoreType: config.StoreMem},
+		API:     config.ConfigAPI{Referrer: config.ConfigAPIReferrer{Enabled: &referrers}},
+	})
+	t.Cleanup(func() { _ = s.Close() }) // memory only
+	reg := serve(t, s)
+	reg.noAPI = !referrers
+	return reg
+}
+
+// repository opens a repository for reading back.
+func (r *registry) repository(t testing.TB, path string) *orasremote.Repository {
+	t.Helper()
+	repo, err := hosts(t, r).Repository(r.host + "/" + path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.noAPI {
+		if err := repo.SetReferrersCapability(false); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return repo
+}
+
+func newDistribution(t testing.TB) *registry {
+	t.Helper()
+	t.Setenv("OTEL_TRACES_EXPORTER", "none")
+	logrus.SetOutput(io.Discard) // distribution logs there and nowhere else
+	c := &configuration.Configuration{Storage: configuration.Storage{
+		"inmemory":    configuration.Parameters{},
+		"maintenance": configuration.Parameters{"uploadpurging": map[any]any{"enabled": false}},
+	}}
+	c.Log.Level = "panic"
+	c.Log.AccessLog.Disabled = true
+	c.Catalog.MaxEntries = 100
+	return serve(t, handlers.NewApp(context.WithoutCancel(t.Context()), c))
+}
+
+// registries are the real ones that every test of the whole path runs against.
+func registries(t *testing.T, test func(t *testing.T, reg *registry)) {
+	t.Run("olareg", func(t *testing.T) { test(t, newOlareg(t, true)) })
+	t.Run("olareg without referrers", func(t *testing.T) { test(t, newOlareg(t, false)) })
+	t.Run("distribution", func(t *testing.T) { test(t, newDistribution(t)) })
+}
+
+func hosts(t testing.TB, reg *registry) *remote.Hosts {
+	t.Helper()
+	h, err := remote.New(remote.Options{PlainHTTP: []string{reg.host}, Attempts: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return h
+}
+
+func options(t testing.TB, reg *registry) Options {
+	return Options{To: reg.host + "/airlock", Hosts: hosts(t, reg)}
+}
+
+// runPaused is run with pauses recorded instead of waited for.
+func runPaused(ctx context.Context, src source, o Options) (Result, []time.Duration, error) {
+	plan, err := makePlan(ctx, src, o)
+	if err != nil {
+		return Result{}, nil, err
+	}
+	e, err := newEngine(src, o, plan)
+	if err != nil {
+		return Result{}, nil, err
+	}
+	var mu sync.Mutex
+	var waits []time.Duration
+	e.pause = func(_ context.Context, attempt int, err error) error {
+		mu.Lock()
+		defer mu.Unlock()
+		waits = append(waits, backoff(attempt, err))
+		return nil
+	}
+	err = e.run(ctx)
+	return e.result, waits, err
+}
