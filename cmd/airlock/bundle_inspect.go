@@ -83,8 +83,12 @@ func (a *app) runInspect(ctx context.Context, path string, t trustFlags) error {
 			res.Items = append(res.Items, inspectItem(e, idx, g))
 		}
 	}
+	slices.SortStableFunc(res.Items, func(a, b inspectedItem) int { return slices.Index(kindOrder, a.Kind) - slices.Index(kindOrder, b.Kind) })
 	return a.result(res, res.print)
 }
+
+// kindOrder is how inspect lists kinds: what a person looks for first.
+var kindOrder = []string{bundle.KindImage, bundle.KindChart, bundle.KindModule, bundle.KindFile, bundle.KindVendor, bundle.KindChecklist, bundle.KindTool, bundle.KindLock}
 
 // inspectItem sums up what hangs on one root.
 func inspectItem(root bundle.Entry, idx bundle.Index, g *bundle.Graph) inspectedItem {

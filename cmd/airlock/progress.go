@@ -75,8 +75,8 @@ func (p *progress) event(e bundle.Event) {
 		return
 	}
 	switch {
-	case op.total == 0 && e.Done && e.Object != "" && !p.done[e.Op+e.Object]:
-		p.done[e.Op+e.Object] = true
+	case e.Op == "resolve" && e.Done && !p.done[e.Object]:
+		p.done[e.Object] = true
 		fmt.Fprintf(p.w, "%s %s\n", e.Op, e.Object)
 	case op.total > 0 && time.Since(op.said) >= plainEvery:
 		op.said = time.Now()

@@ -287,4 +287,3 @@ func (d *demo) certificate(host string) error {
 	}
 	return nil
 }
-
