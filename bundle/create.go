@@ -24,7 +24,7 @@ type Signer func(ctx context.Context, index []byte) ([]archive.Signature, error)
 type CreateOptions struct {
 	Output      string // must not exist
 	Sign        Signer // nil makes an unsigned bundle, which nothing installs
-	Concurrency int    // downloads at once; 0 means 6
+	Concurrency int    // downloads at once; less than 1 means 6
 	Listener    Listener
 }
 
@@ -72,7 +72,7 @@ func Create(ctx context.Context, p *Plan, o CreateOptions) (Result, error) {
 		return Result{}, err
 	}
 	c := creator{plan: p, w: w, listener: o.Listener, limit: o.Concurrency}
-	if c.limit == 0 {
+	if c.limit < 1 {
 		c.limit = 6
 	}
 	if err := c.fill(ctx); err != nil {

@@ -65,7 +65,7 @@ func (f *File) Open(b archive.Blob) (io.ReadCloser, error) { return f.store.Open
 // ReadGraph reads every manifest that idx lists, each whole, within its limit
 // and checked against its digest before it is parsed. It reads META only.
 func (f *File) ReadGraph(idx Index) (*Graph, error) {
-	if err := f.store.LocateMeta(distinct(idx)); err != nil {
+	if err := f.store.LocateMeta(idx.Manifests()); err != nil {
 		return nil, err
 	}
 	return ReadGraph(idx, func(d Descriptor) (io.ReadCloser, error) { return f.store.Open(blobOf(d)) })
@@ -82,8 +82,8 @@ type Graph struct {
 	Contents archive.Contents
 }
 
-// distinct lists the manifests of an index in order, each once.
-func distinct(idx Index) []archive.Blob {
+// Manifests lists the manifests of an index in order, each once: how META begins.
+func (idx Index) Manifests() []archive.Blob {
 	seen := map[digest.Digest]bool{}
 	var out []archive.Blob
 	for _, e := range idx.Entries {
@@ -112,7 +112,7 @@ func ReadGraph(idx Index, open func(Descriptor) (io.ReadCloser, error)) (*Graph,
 		if err != nil {
 			return Node{}, err
 		}
-		n, err := ParseNode(d.MediaType, raw)
+		n, err := parse(d, raw)
 		g.Nodes[d.Digest], g.Raw[d.Digest] = n, raw
 		return n, err
 	})
@@ -144,33 +144,29 @@ func ReadAll(rc io.ReadCloser, b archive.Blob) ([]byte, error) {
 	return raw, nil
 }
 
-// checkDepth bounds how deep listed indexes nest.
+// checkDepth bounds how deep listed indexes nest, below every manifest in the
+// order of the file.
 func (g *Graph) checkDepth() error {
-	depth := map[digest.Digest]int{}
-	var measure func(d digest.Digest, level int) (int, error)
-	measure = func(d digest.Digest, level int) (int, error) {
-		if level > archive.MaxDepth {
-			return 0, fmt.Errorf("index %s: nested more than %d deep", d, archive.MaxDepth)
-		}
-		if n, ok := depth[d]; ok {
-			return n, nil
+	depth := map[digest.Digest]int{} // known to be within bounds
+	var measure func(d digest.Digest, level int) (int, bool)
+	measure = func(d digest.Digest, level int) (int, bool) {
+		if n, ok := depth[d]; ok || level > archive.MaxDepth {
+			return n, ok && level+n <= archive.MaxDepth
 		}
 		deepest := 0
 		for _, c := range g.Nodes[d].Children {
-			n, err := measure(c.Digest, level+1)
-			if err != nil {
-				return 0, err
+			n, ok := measure(c.Digest, level+1)
+			if !ok {
+				return 0, false
 			}
 			deepest = max(deepest, n+1)
 		}
 		depth[d] = deepest
-		return deepest, nil
+		return deepest, true
 	}
-	for d := range g.Nodes {
-		if n, err := measure(d, 0); err != nil {
-			return err
-		} else if n > archive.MaxDepth {
-			return fmt.Errorf("index %s: nested more than %d deep", d, archive.MaxDepth)
+	for _, b := range g.Contents.Meta {
+		if _, ok := measure(b.Digest, 0); !ok {
+			return &GraphError{b.Digest, fmt.Errorf("indexes are nested more than %d deep", archive.MaxDepth)}
 		}
 	}
 	return nil

@@ -45,6 +45,15 @@ func IsManifest(mediaType string) bool {
 	return mediaType == ocispec.MediaTypeImageManifest || mediaType == mediaTypeDockerManifest
 }
 
+// parse is ParseNode for a document of a bundle.
+func parse(d Descriptor, raw []byte) (Node, error) {
+	n, err := ParseNode(d.MediaType, raw)
+	if err != nil {
+		return Node{}, &GraphError{d.Digest, err}
+	}
+	return n, nil
+}
+
 // ParseNode reads a manifest or index of the given media type. Descriptors are
 // checked (CheckDescriptor); a document that is both an index and a manifest is
 // refused, because readers would disagree about what it holds.
@@ -117,6 +126,16 @@ func compressed(mediaType string) bool {
 	return false
 }
 
+// GraphError says that manifests hold what no bundle may carry: a document that
+// is not what its media type says, a blob with two sizes, indexes nested too deep.
+type GraphError struct {
+	Digest digest.Digest // of the manifest or blob
+	Err    error
+}
+
+func (e *GraphError) Error() string { return fmt.Sprintf("%s: %v", e.Digest, e.Err) }
+func (e *GraphError) Unwrap() error { return e.Err }
+
 // Contents computes the file order of everything that manifests, in index
 // order, hold: META first every manifest, then every config; then layers as
 // they are first mentioned. It is a pure function of signed data.
@@ -134,7 +153,7 @@ func Contents(manifests []Descriptor, node func(Descriptor) (Node, error)) (arch
 		}
 		n, err := node(m)
 		if err != nil {
-			return c, fmt.Errorf("manifest %s: %w", m.Digest, err)
+			return c, err
 		}
 		nodes = append(nodes, n)
 		c.Meta = append(c.Meta, blobOf(m))
@@ -167,7 +186,7 @@ type placer struct{ sizes map[digest.Digest]int64 }
 func (p placer) first(d Descriptor) (bool, error) {
 	size, ok := p.sizes[d.Digest]
 	if ok && size != d.Size {
-		return false, fmt.Errorf("blob %s is named with sizes %d and %d", d.Digest, size, d.Size)
+		return false, &GraphError{d.Digest, fmt.Errorf("it is named with sizes %d and %d", size, d.Size)}
 	}
 	p.sizes[d.Digest] = d.Size
 	return !ok, nil

@@ -14,6 +14,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	specs "github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/mod/semver"
 )
 
 // Format is the value of AnnotationFormat this version writes and reads.
@@ -133,6 +134,9 @@ func ParseIndex(raw []byte) (Index, error) {
 		}
 		idx.Entries = append(idx.Entries, e)
 	}
+	if err := checkEntries(idx.Entries); err != nil {
+		return Index{}, fmt.Errorf("index.json: %w", err)
+	}
 	again, err := EncodeIndex(info, idx.Entries)
 	if err != nil {
 		return Index{}, err
@@ -169,6 +173,14 @@ func parseInfo(a map[string]string) (Info, error) {
 	if v, ok := a[AnnotationAudience]; ok {
 		i.Audience = strings.Split(v, ",")
 	}
+	for _, site := range i.Audience {
+		if !itemName.MatchString(site) {
+			return Info{}, fmt.Errorf("annotation %s: site %q is malformed", AnnotationAudience, site)
+		}
+	}
+	if i.MinTool != "" && !semver.IsValid("v"+strings.TrimPrefix(i.MinTool, "v")) {
+		return Info{}, fmt.Errorf("annotation %s: %q is not a version", AnnotationMinTool, i.MinTool)
+	}
 	return i, nil
 }
 
@@ -204,6 +216,37 @@ func parseEntry(d Descriptor) (Entry, error) {
 	}
 	e.Annotations = nil
 	return e, nil
+}
+
+// checkEntries refuses descriptors that contradict each other: readers would
+// disagree about what a digest is, or which manifest a reference names.
+func checkEntries(entries []Entry) error {
+	type key struct {
+		digest digest.Digest
+		ref    string
+	}
+	listed := map[key]bool{}
+	types := map[digest.Digest]Descriptor{}
+	roots := map[string]digest.Digest{}
+	for _, e := range entries {
+		if k := (key{e.Digest, e.Ref}); listed[k] {
+			return fmt.Errorf("manifest %s is listed twice with reference %q", e.Digest, e.Ref)
+		} else {
+			listed[k] = true
+		}
+		if d, ok := types[e.Digest]; ok && (d.MediaType != e.MediaType || d.Size != e.Size) {
+			return fmt.Errorf("manifest %s is listed with two media types or sizes", e.Digest)
+		}
+		types[e.Digest] = e.Descriptor
+		if e.Role != RoleRoot {
+			continue
+		}
+		if d, ok := roots[e.Ref]; ok && d != e.Digest {
+			return fmt.Errorf("reference %q names two manifests, %s and %s", e.Ref, d, e.Digest)
+		}
+		roots[e.Ref] = e.Digest
+	}
+	return nil
 }
 
 // Entries lists what pins carry, flat and in order. A manifest without a

@@ -312,9 +312,9 @@ func (p *Plan) arrange(ctx context.Context) error {
 	p.Contents, err = Contents(p.manifests, func(d Descriptor) (Node, error) {
 		raw, err := p.readManifest(ctx, d)
 		if err != nil {
-			return Node{}, err
+			return Node{}, fmt.Errorf("read manifest %s: %w", d.Digest, err)
 		}
-		return ParseNode(d.MediaType, raw)
+		return parse(d, raw)
 	})
 	if err != nil {
 		return err

@@ -13,6 +13,7 @@ import (
 
 	"github.com/airlock-project/airlock/bundle"
 	"github.com/airlock-project/airlock/bundle/remote"
+	"github.com/airlock-project/airlock/mirror/target"
 	"github.com/opencontainers/go-digest"
 )
 
@@ -327,8 +328,8 @@ func TestExpectContinue(t *testing.T) {
 	layer := f.layer(1, 8<<20)
 	f.root("quay.io/a/x:1", f.image("x", layer))
 	_, _, err := run(t.Context(), f, options(t, reg))
-	if err == nil {
-		t.Fatal("refused blob: no error")
+	if p := as[*target.Problem](t, err); p.Code != target.Denied {
+		t.Errorf("code %q, want %q", p.Code, target.Denied)
 	}
 	if f.fetched[layer.Digest] != 1 {
 		t.Errorf("fetched %d times", f.fetched[layer.Digest])

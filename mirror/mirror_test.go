@@ -2,15 +2,24 @@ package mirror
 
 import (
 	"context"
+	"encoding/pem"
 	"errors"
 	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/airlock-project/airlock/bundle"
+	"github.com/airlock-project/airlock/bundle/remote"
 	"github.com/airlock-project/airlock/manifests"
+	"github.com/airlock-project/airlock/mirror/target/oci"
+	"github.com/airlock-project/airlock/verify"
 	"github.com/google/go-cmp/cmp"
+	"github.com/olareg/olareg"
+	"github.com/olareg/olareg/config"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"oras.land/oras-go/v2"
@@ -377,5 +386,69 @@ func TestZeroOptions(t *testing.T) {
 	}
 	if _, _, err := run(t.Context(), newFake(t), Options{}); err == nil {
 		t.Error("no target: accepted")
+	}
+}
+
+// The zero bundle is no proof of anything.
+func TestZeroBundle(t *testing.T) {
+	reg := newOlareg(t, true)
+	if _, _, err := Run(t.Context(), &verify.Bundle{}, options(t, reg)); err == nil {
+		t.Error("Run takes an unverified bundle")
+	}
+	if _, err := DryRun(t.Context(), &verify.Bundle{}, options(t, reg)); err == nil {
+		t.Error("DryRun takes an unverified bundle")
+	}
+	if _, err := Handler(t.Context(), &verify.Bundle{}); err == nil {
+		t.Error("Handler takes an unverified bundle")
+	}
+	if log := reg.requests(); len(log) != 0 {
+		t.Errorf("requests were sent: %v", log)
+	}
+}
+
+// Over TLS with a password, the bodies still go over HTTP/1.1.
+func TestRunAuthenticated(t *testing.T) {
+	users, err := config.NewAuthBasicStatic(map[string]string{"robot": "secret"}, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := olareg.New(config.Config{Storage: config.ConfigStorage{StoreType: config.StoreMem}, Auth: users})
+	t.Cleanup(func() { _ = s.Close() }) // memory only
+	ts := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.ProtoMajor != 1 {
+			t.Errorf("%s %s over %s", r.Method, r.URL.Path, r.Proto)
+		}
+		s.ServeHTTP(w, r)
+	}))
+	ts.EnableHTTP2 = true
+	ts.StartTLS()
+	t.Cleanup(ts.Close)
+	ca := filepath.Join(t.TempDir(), "ca.pem")
+	block := &pem.Block{Type: "CERTIFICATE", Bytes: ts.Certificate().Raw}
+	if err := os.WriteFile(ca, pem.EncodeToMemory(block), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	host := strings.TrimPrefix(ts.URL, "https://")
+	f := newFake(t)
+	signed(f)
+	for _, password := range []string{"wrong", "secret"} {
+		h, err := remote.New(remote.Options{
+			CAFiles: []string{ca}, Attempts: 1,
+			Credentials: map[string]remote.Credential{host: {Username: "robot", Password: password}},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, result, err := run(t.Context(), f, Options{To: host + "/airlock", Hosts: h, Target: oci.Target{}})
+		if password == "secret" {
+			if err != nil || result.Pushed != 1 {
+				t.Errorf("%+v, %v", result, err)
+			}
+			continue
+		}
+		as[*remote.AuthError](t, err)
+		if strings.Contains(err.Error(), password) {
+			t.Errorf("error shows the password: %v", err)
+		}
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/airlock-project/airlock/bundle/remote"
+	"github.com/airlock-project/airlock/mirror/target/oci"
 	"github.com/distribution/distribution/v3/configuration"
 	"github.com/distribution/distribution/v3/registry/handlers"
 	_ "github.com/distribution/distribution/v3/registry/storage/driver/inmemory"
@@ -171,7 +172,7 @@ func hosts(t testing.TB, reg *registry) *remote.Hosts {
 }
 
 func options(t testing.TB, reg *registry) Options {
-	return Options{To: reg.host + "/airlock", Hosts: hosts(t, reg)}
+	return Options{To: reg.host + "/airlock", Hosts: hosts(t, reg), Target: oci.Target{}}
 }
 
 // runPaused is run with pauses recorded instead of waited for.

@@ -1,12 +1,10 @@
 package verify
 
 import (
-	"errors"
 	"fmt"
 	"strings"
 
 	"github.com/airlock-project/airlock/bundle"
-	"github.com/airlock-project/airlock/bundle/archive"
 )
 
 // NoPolicyError says that nobody told whom to trust.
@@ -79,8 +77,4 @@ func quoteAll(list []string) string {
 		q[i] = fmt.Sprintf("%q", s)
 	}
 	return strings.Join(q, ", ")
-}
-
-func asDigestError(err error) (*archive.DigestError, bool) {
-	return errors.AsType[*archive.DigestError](err)
 }

@@ -2,6 +2,7 @@ package verify
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -52,7 +53,7 @@ func open(ctx context.Context, f *bundle.File, path string, p *Policy, o Options
 		return nil, err
 	}
 	head := f.Head()
-	b, err := trust(head, append(head.Signatures, beside...), p, o)
+	b, err := trust(head, slices.Concat(head.Signatures, beside), p, o)
 	if err != nil {
 		return nil, err
 	}
@@ -106,7 +107,7 @@ func (p *Policy) admit(i bundle.Info, o Options) error {
 	if !i.Expires.IsZero() && now.After(i.Expires) {
 		return &RefusedError{Rule: "expired", Detail: fmt.Sprintf("it expired on %s", i.Expires.Format(time.RFC3339))}
 	}
-	if len(i.Audience) > 0 && !o.AnySite && !slices.Contains(i.Audience, o.Site) {
+	if len(i.Audience) > 0 && !o.AnySite && (o.Site == "" || !slices.Contains(i.Audience, o.Site)) {
 		return &RefusedError{Rule: "audience", Detail: fmt.Sprintf("it is made for %s, this site is %q", quoteAll(i.Audience), o.Site)}
 	}
 	if i.MinTool != "" && olderThan(o.Version, i.MinTool) {
@@ -115,15 +116,21 @@ func (p *Policy) admit(i bundle.Info, o Options) error {
 	return nil
 }
 
+// olderThan is true also where either is no version: what cannot be compared is
+// not known to be new enough.
 func olderThan(have, want string) bool {
 	v := func(s string) string { return "v" + strings.TrimPrefix(s, "v") }
-	return !semver.IsValid(v(have)) || semver.Compare(v(have), v(want)) < 0
+	return !semver.IsValid(v(have)) || !semver.IsValid(v(want)) || semver.Compare(v(have), v(want)) < 0
 }
 
-// contentError types errors of manifests that were read after the signature.
+// contentError types errors of manifests that were read after the signature:
+// bytes that differ from what is signed, and signed documents of no use.
 func contentError(err error) error {
-	if de, ok := asDigestError(err); ok {
+	if de, ok := errors.AsType[*archive.DigestError](err); ok {
 		return &ContentError{Desc: bundle.Descriptor{Digest: de.Want.Digest, Size: de.Want.Size}, Err: err}
+	}
+	if ge, ok := errors.AsType[*bundle.GraphError](err); ok {
+		return &IndexError{Err: ge}
 	}
 	return err
 }
@@ -184,6 +191,9 @@ func Stream(ctx context.Context, r io.Reader, w io.Writer, p *Policy, o Options,
 }
 
 func (b *Bundle) stream(ctx context.Context, s *archive.Stream, l bundle.Listener) error {
+	if err := s.LocateMeta(b.index.Manifests()); err != nil {
+		return err
+	}
 	seen := 0
 	g, err := bundle.ReadGraph(b.index, func(d bundle.Descriptor) (io.ReadCloser, error) {
 		seen++
@@ -191,6 +201,9 @@ func (b *Bundle) stream(ctx context.Context, s *archive.Stream, l bundle.Listene
 	})
 	if err != nil {
 		return contentError(err)
+	}
+	if err := s.Locate(g.Contents); err != nil {
+		return err
 	}
 	var total int64
 	for _, blob := range slices.Concat(g.Contents.Meta, g.Contents.Placed, g.Contents.Packed) {

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/airlock-project/airlock/bundle/archive"
@@ -67,6 +68,9 @@ func (p *Policy) meets(signers []Signer, reasons []string) error {
 
 // identify returns the policy signer whose key made a signature over index.
 func (p *Policy) identify(index, sig []byte) (Signer, error) {
+	if len(sig) == 0 {
+		return Signer{}, fmt.Errorf("it cannot be read, is empty or larger than %d bytes", archive.MaxSignature)
+	}
 	var b sgbundle.Bundle
 	if err := b.UnmarshalJSON(sig); err != nil {
 		return Signer{}, fmt.Errorf("not a Sigstore bundle: %w", err)
@@ -106,7 +110,9 @@ func verifyWith(key crypto.PublicKey, b *sgbundle.Bundle, index []byte) error {
 }
 
 // sidecars reads the signatures that lie beside a bundle as
-// <file>.<anything>.sigstore.json. Their names mean nothing.
+// <file>.<anything>.sigstore.json. Their names mean nothing. A file that cannot
+// be a signature, because of its size or kind, hinders nothing either: it is
+// reported like any other that proves nothing.
 func sidecars(path string) ([]archive.Signature, error) {
 	dir, base := filepath.Split(filepath.Clean(path))
 	if dir == "" {
@@ -118,31 +124,28 @@ func sidecars(path string) ([]archive.Signature, error) {
 	}
 	var out []archive.Signature
 	for _, e := range entries {
-		ok, err := filepath.Match(escapeGlob(base)+".*sigstore.json", e.Name())
-		if err != nil || !ok {
+		if !strings.HasPrefix(e.Name(), base+".") || !strings.HasSuffix(e.Name(), ".sigstore.json") {
 			continue
 		}
-		data, err := readFile(filepath.Join(dir, e.Name()), archive.MaxSignature)
-		if err != nil {
-			return nil, fmt.Errorf("read signature: %w", err)
+		if len(out) == archive.MaxSignatures {
+			return nil, &archive.FormatError{Offset: -1, Entry: e.Name(), Err: archive.ErrLimit, Detail: fmt.Sprintf("more than %d signatures beside %s", archive.MaxSignatures, path)}
 		}
-		out = append(out, archive.Signature{Name: e.Name(), Data: data})
-		if len(out) > archive.MaxSignatures {
-			return nil, fmt.Errorf("more than %d signatures beside %s", archive.MaxSignatures, path)
-		}
+		out = append(out, archive.Signature{Name: e.Name(), Data: sidecar(filepath.Join(dir, e.Name()))})
 	}
 	return out, nil
 }
 
-func escapeGlob(s string) string {
-	var out []byte
-	for _, c := range []byte(s) {
-		if slices.Contains([]byte(`*?[\`), c) {
-			out = append(out, '\\')
-		}
-		out = append(out, c)
+// sidecar reads one signature file; nil is what cannot be one.
+func sidecar(path string) []byte {
+	fi, err := os.Stat(path)
+	if err != nil || !fi.Mode().IsRegular() { // a named pipe would block
+		return nil
 	}
-	return string(out)
+	data, err := readFile(path, archive.MaxSignature)
+	if err != nil {
+		return nil
+	}
+	return data
 }
 
 // Claims says, for people, what each signature claims of its key. Nothing is

@@ -6,6 +6,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path"
 	"slices"
 
 	"github.com/opencontainers/go-digest"
@@ -65,11 +66,22 @@ func (d *Dir) head() (Head, error) {
 		return Head{}, &FormatError{Offset: -1, Entry: dirSignatures, Err: ErrLimit, Detail: fmt.Sprintf("more than %d signatures", MaxSignatures)}
 	}
 	for _, name := range entries {
+		if err := checkSignatureName(name); err != nil {
+			return Head{}, err
+		}
 		data, err := d.read(dirSignatures+name, MaxSignature)
 		if err != nil {
 			return Head{}, err
 		}
 		h.Signatures = append(h.Signatures, Signature{Name: name, Data: data})
+	}
+	// The root is for cosign, not evidence: it may be absent, but is not another.
+	root, err := d.read(nameTrustedRoot, int64(len(TrustedRoot)))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return Head{}, err
+	}
+	if err == nil && string(root) != TrustedRoot {
+		return Head{}, &FormatError{Offset: -1, Entry: nameTrustedRoot, Err: ErrEntryUnknown, Detail: "its content is not the one this format has"}
 	}
 	return h, nil
 }
@@ -103,7 +115,16 @@ func (d *Dir) open(name string) (*os.File, error) {
 	return d.root.Open(name)
 }
 
+// list returns the sorted names in a real directory, one more than any legal
+// one holds at most.
 func (d *Dir) list(name string) ([]string, error) {
+	fi, err := d.root.Lstat(name)
+	if err != nil {
+		return nil, err
+	}
+	if !fi.IsDir() {
+		return nil, &FormatError{Offset: -1, Entry: name, Err: ErrEntryType, Detail: "it is not a directory"}
+	}
 	f, err := d.root.Open(name)
 	if err != nil {
 		return nil, err
@@ -119,6 +140,9 @@ func (d *Dir) list(name string) ([]string, error) {
 
 // LocateMeta implements the same promise as Reader.LocateMeta.
 func (d *Dir) LocateMeta(manifests []Blob) error {
+	if _, err := newLayout(0, Contents{Meta: manifests}); err != nil {
+		return err
+	}
 	d.size = make(map[digest.Digest]int64, len(manifests))
 	for _, b := range manifests {
 		d.size[b.Digest] = b.Size
@@ -141,7 +165,10 @@ func (d *Dir) Locate(c Contents) error {
 		if err != nil {
 			return err
 		}
-		if fi.Mode().IsRegular() && fi.Size() != b.Size {
+		if !fi.Mode().IsRegular() {
+			return &FormatError{Offset: -1, Entry: blobName(b), Err: ErrEntryType, Detail: fi.Mode().Type().String()}
+		}
+		if fi.Size() != b.Size {
 			return &FormatError{Offset: -1, Entry: blobName(b), Err: ErrEntrySize, Detail: fmt.Sprintf("%d bytes, signed are %d", fi.Size(), b.Size)}
 		}
 	}
@@ -150,23 +177,25 @@ func (d *Dir) Locate(c Contents) error {
 
 // closedWorld refuses files that nothing demands.
 func (d *Dir) closedWorld() error {
-	for dir, known := range map[string]func(string) bool{
-		".": func(n string) bool {
-			return slices.Contains([]string{nameLayout, nameIndex, nameTrustedRoot, "signatures", "blobs"}, n)
-		},
-		"blobs": func(n string) bool { return n == "sha256" },
-		"blobs/sha256": func(n string) bool {
+	top := []string{nameLayout, nameIndex, nameTrustedRoot, "signatures", "blobs"}
+	for _, w := range []struct {
+		dir   string
+		known func(name string) bool
+	}{
+		{".", func(n string) bool { return slices.Contains(top, n) }},
+		{"blobs", func(n string) bool { return n == "sha256" }},
+		{"blobs/sha256", func(n string) bool {
 			_, ok := d.size[digest.NewDigestFromEncoded(digest.SHA256, n)]
 			return ok
-		},
+		}},
 	} {
-		names, err := d.list(dir)
+		names, err := d.list(w.dir)
 		if err != nil {
 			return err
 		}
 		for _, n := range names {
-			if !known(n) {
-				return &FormatError{Offset: -1, Entry: dir + "/" + n, Err: ErrEntryUnknown}
+			if !w.known(n) {
+				return &FormatError{Offset: -1, Entry: path.Join(w.dir, n), Err: ErrEntryUnknown}
 			}
 		}
 	}

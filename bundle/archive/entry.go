@@ -1,6 +1,7 @@
 package archive
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -154,15 +155,8 @@ func newFrameDecoder() (*zstd.Decoder, error) {
 
 // decodeFrame decodes one whole frame that must hold exactly want bytes.
 func decodeFrame(dec *zstd.Decoder, frame, buf []byte, want int64) ([]byte, error) {
-	var h zstd.Header
-	if err := h.Decode(frame); err != nil || h.Skippable || h.DictionaryID != 0 {
-		return nil, &FormatError{Offset: -1, Err: ErrFrame, Detail: "header of a packed frame"}
-	}
-	if h.WindowSize > MaxWindow {
-		return nil, &FormatError{Offset: -1, Err: ErrWindow, Detail: fmt.Sprintf("%d bytes, at most %d allowed", h.WindowSize, MaxWindow)}
-	}
-	if h.HasFCS && h.FrameContentSize != uint64(want) {
-		return nil, &FormatError{Offset: -1, Err: ErrBomb, Detail: fmt.Sprintf("frame claims %d bytes, want %d", h.FrameContentSize, want)}
+	if !bytes.HasPrefix(frame, packedHead(want)) {
+		return nil, packedHeadError(frame, want)
 	}
 	if int64(cap(buf)) < want {
 		buf = make([]byte, 0, want)
@@ -178,4 +172,18 @@ func decodeFrame(dec *zstd.Decoder, frame, buf []byte, want int64) ([]byte, erro
 		return nil, &FormatError{Offset: -1, Err: ErrFrame, Detail: fmt.Sprintf("packed frame holds %d bytes, want %d", len(out), want)}
 	}
 	return out, nil
+}
+
+// packedHeadError says how a frame's header differs from the canonical one.
+func packedHeadError(frame []byte, want int64) error {
+	var h zstd.Header
+	err := h.Decode(frame)
+	switch {
+	case err == nil && h.WindowSize > MaxWindow:
+		return &FormatError{Offset: -1, Err: ErrWindow, Detail: fmt.Sprintf("%d bytes, at most %d allowed", h.WindowSize, MaxWindow)}
+	case err == nil && h.HasFCS && h.FrameContentSize != uint64(want):
+		return &FormatError{Offset: -1, Err: ErrBomb, Detail: fmt.Sprintf("frame claims %d bytes, want %d", h.FrameContentSize, want)}
+	default:
+		return &FormatError{Offset: -1, Err: ErrFrame, Detail: "header of a packed frame"}
+	}
 }

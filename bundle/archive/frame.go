@@ -143,6 +143,17 @@ func (s *storedReader) fill() error {
 	return nil
 }
 
+// packedHead returns how a packed frame of that much content begins: single
+// segment, content size stated, no checksum, no dictionary (RFC 8878 section
+// 3.1.1.1). A reader compares; the window is the content, hence bounded.
+func packedHead(content int64) []byte {
+	h := binary.LittleEndian.AppendUint32(make([]byte, 0, 9), zstdMagic)
+	if content < 256+1<<16 {
+		return binary.LittleEndian.AppendUint16(append(h, 1<<6|1<<5), uint16(content-256))
+	}
+	return binary.LittleEndian.AppendUint32(append(h, 2<<6|1<<5), uint32(content))
+}
+
 // frameError explains bytes that are not the expected stored frame.
 func frameError(b []byte, offset int64) error {
 	if binary.LittleEndian.Uint32(b) != zstdMagic {
@@ -187,11 +198,11 @@ func readFrame(r io.Reader, buf []byte, offset int64, limit int) ([]byte, error)
 		v := uint32(h[0]) | uint32(h[1])<<8 | uint32(h[2])<<16
 		last = v&1 == 1
 		size := int(v >> 3)
-		switch v >> 1 & 3 {
-		case 1: // RLE: one byte, whatever the size
+		switch kind := v >> 1 & 3; {
+		case kind == 3 || size > blockSize: // RFC 8878 section 3.1.1.2.4
+			return nil, &FormatError{Offset: offset, Err: ErrFrame, Detail: "block header"}
+		case kind == 1: // RLE: one byte, whatever the size
 			size = 1
-		case 3:
-			return nil, &FormatError{Offset: offset, Err: ErrFrame, Detail: "reserved block type"}
 		}
 		if err := take(size); err != nil {
 			return nil, err

@@ -55,13 +55,9 @@ const (
 // openJournal opens and locks the journal. Where its first record is not the
 // given one it belongs to another plan, and starts over empty.
 func openJournal(path, record string) (*journal, []journalRecord, error) {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o644)
+	f, err := lockFile(path)
 	if err != nil {
 		return nil, nil, err
-	}
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		f.Close()
-		return nil, nil, &BusyError{Path: path}
 	}
 	records, end := readJournal(f)
 	if len(records) == 0 || records[0].Record != record {
@@ -72,6 +68,43 @@ func openJournal(path, record string) (*journal, []journalRecord, error) {
 		return nil, nil, errors.Join(err, f.Close())
 	}
 	return j, records, nil
+}
+
+// lockFile opens path and locks it for this process. Whoever held the lock
+// before may have removed the file just then, so what is locked must still be
+// what has the name.
+func lockFile(path string) (*os.File, error) {
+	for {
+		f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o644)
+		if err != nil {
+			return nil, err
+		}
+		switch err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); {
+		case errors.Is(err, syscall.EWOULDBLOCK):
+			return nil, errors.Join(&BusyError{Path: path}, f.Close())
+		case err != nil:
+			return nil, errors.Join(&os.PathError{Op: "lock", Path: path, Err: err}, f.Close())
+		}
+		same, err := stillNamed(f, path)
+		if err == nil && same {
+			return f, nil
+		}
+		if err := errors.Join(err, f.Close()); err != nil {
+			return nil, err
+		}
+	}
+}
+
+func stillNamed(f *os.File, path string) (bool, error) {
+	held, err := f.Stat()
+	if err != nil {
+		return false, err
+	}
+	named, err := os.Stat(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil && os.SameFile(held, named), err
 }
 
 // readJournal returns the whole lines and where they end: a line torn by a
@@ -163,10 +196,11 @@ func (j *journal) count() int {
 	return len(j.done)
 }
 
-func (j *journal) add(counter *int64, n int64) {
+// forget takes a blob back that is about to be written again.
+func (j *journal) forget(digest string) {
 	j.mu.Lock()
-	*counter += n
-	j.mu.Unlock()
+	defer j.mu.Unlock()
+	delete(j.done, digest)
 }
 
 func (j *journal) close() error { return j.f.Close() }

@@ -12,10 +12,8 @@ const (
 	// MaxSignature bounds one signature file: a keyless bundle with
 	// certificate chain, log entry and timestamps is about 20 KiB.
 	MaxSignature = 256 << 10
-	// MaxTrustedRoot bounds trusted_root.json; the one Airlock writes has 75 bytes.
-	MaxTrustedRoot = 256 << 10
 	// MaxHead bounds HEAD as a whole, slack included.
-	MaxHead = MaxIndex + MaxSignatures*MaxSignature + MaxTrustedRoot + 4<<20
+	MaxHead = MaxIndex + MaxSignatures*MaxSignature + 4<<20
 	// MaxManifest bounds one manifest or index, as registries do (distribution-spec
 	// "4 MiB"). Manifests are the only blobs of META parsed as graph.
 	MaxManifest = 4 << 20
@@ -32,9 +30,7 @@ const (
 	MaxDepth = 4
 	// MaxBlob bounds one blob: 1 TiB.
 	MaxBlob = 1 << 40
-	// MaxName bounds an entry name; the longest legal one has 77 bytes plus the
-	// names under signatures/.
-	MaxName = 255
-	// MaxWindow bounds the zstd window, hence a decoder's memory.
+	// MaxWindow bounds the zstd window, hence a decoder's memory. Canonical frames
+	// need half of it at most; this is the decoder's second line.
 	MaxWindow = 8 << 20
 )

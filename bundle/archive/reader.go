@@ -2,6 +2,7 @@ package archive
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -23,6 +24,13 @@ type Reader struct {
 // Open opens a bundle file and reads HEAD. The Reader keeps this one handle
 // until Close: the path is not opened again.
 func Open(path string) (*Reader, Head, error) {
+	fi, err := os.Stat(path)
+	if err != nil {
+		return nil, Head{}, err
+	}
+	if !fi.Mode().IsRegular() { // before opening: a named pipe would block
+		return nil, Head{}, &FormatError{Offset: -1, Err: ErrNotBundle, Detail: "it is not a regular file"}
+	}
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, Head{}, err
@@ -39,9 +47,6 @@ func open(f *os.File) (*Reader, Head, error) {
 	fi, err := f.Stat()
 	if err != nil {
 		return nil, Head{}, err
-	}
-	if !fi.Mode().IsRegular() {
-		return nil, Head{}, &FormatError{Offset: -1, Err: ErrNotBundle, Detail: "it is not a regular file"}
 	}
 	h, n, err := ReadHead(io.NewSectionReader(f, 0, fi.Size()))
 	if err != nil {
@@ -95,7 +100,7 @@ func (r *Reader) Locate(c Contents) error {
 // readTable reads the tar end marks, the table and the footer, and checks that
 // PACKED and they end exactly where the file does.
 func (r *Reader) readTable(l *layout) ([]int64, error) {
-	tail := int64(skippableHead + 4*l.frames + footerSize)
+	tail := skippableHead + 4*int64(l.frames) + footerSize
 	marks := storedLen(endMarks)
 	if l.packed+marks+tail > r.size {
 		return nil, &FormatError{Offset: r.size, Err: ErrTruncated, Detail: "blobs or table are missing"}
@@ -105,6 +110,9 @@ func (r *Reader) readTable(l *layout) ([]int64, error) {
 		return nil, fmt.Errorf("read table: %w", err)
 	}
 	sizes, err := parseTable(table, l, r.size)
+	if errors.Is(err, ErrTrailing) {
+		return nil, r.explainEnd(l, err)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -122,6 +130,31 @@ func (r *Reader) readTable(l *layout) ([]int64, error) {
 		return nil, &FormatError{Offset: end, Err: ErrTruncated, Detail: "PACKED is not whole"}
 	}
 	return append(offsets, at), nil
+}
+
+// explainEnd tells a file that was cut inside PACKED from one that something
+// was appended to: it walks the frames, as a reader of a stream does.
+func (r *Reader) explainEnd(l *layout, err error) error {
+	section := io.NewSectionReader(r.f, l.packed, r.size-l.packed)
+	at := l.packed
+	var buf []byte
+	for range l.frames {
+		var ferr error
+		if buf, ferr = readFrame(section, buf, at, packedMaxFrame); errors.Is(ferr, ErrTruncated) {
+			return ferr
+		} else if ferr != nil {
+			return err
+		}
+		at += int64(len(buf))
+	}
+	switch end := at + storedLen(endMarks) + skippableHead + 4*int64(l.frames) + footerSize; {
+	case r.size < end:
+		return &FormatError{Offset: r.size, Err: ErrTruncated, Detail: "the table is not whole"}
+	case r.size == end:
+		return &FormatError{Offset: r.size - 8, Err: ErrTable, Detail: "footer"}
+	default:
+		return err
+	}
 }
 
 // encodeTail returns tar end marks, table and footer.

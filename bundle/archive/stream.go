@@ -12,6 +12,7 @@ import (
 // HEAD, Next one blob after the other, End the rest. It needs no table.
 type Stream struct {
 	r      *countReader
+	head   int64
 	packed int64
 	sizes  []uint32
 	dec    *zstd.Decoder
@@ -20,7 +21,7 @@ type Stream struct {
 // NewStream reads HEAD from r.
 func NewStream(r io.Reader) (*Stream, Head, error) {
 	cr := &countReader{r: r}
-	h, _, err := ReadHead(cr)
+	h, n, err := ReadHead(cr)
 	if err != nil {
 		return nil, Head{}, err
 	}
@@ -28,7 +29,20 @@ func NewStream(r io.Reader) (*Stream, Head, error) {
 	if err != nil {
 		return nil, Head{}, err
 	}
-	return &Stream{r: cr, dec: dec}, h, nil
+	return &Stream{r: cr, head: n, dec: dec}, h, nil
+}
+
+// LocateMeta holds the manifests, which come first, against the same limits
+// as Reader.LocateMeta does. Call it before the first NextStored.
+func (s *Stream) LocateMeta(manifests []Blob) error {
+	_, err := newLayout(s.head, Contents{Meta: manifests})
+	return err
+}
+
+// Locate holds all that is to come against the same limits as Reader.Locate does.
+func (s *Stream) Locate(c Contents) error {
+	_, err := newLayout(s.head, c)
+	return err
 }
 
 // NextStored returns the content of the next blob of META or PLACED. It must be

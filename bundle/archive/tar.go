@@ -67,11 +67,11 @@ func readHeader(h []byte, offset int64) (name string, size int64, err error) {
 	fail := func(class error, detail string) (string, int64, error) {
 		return "", 0, &FormatError{Offset: offset, Entry: name, Err: class, Detail: detail}
 	}
-	if name == "" || path.IsAbs(name) || path.Clean(name) != name || name == ".." || strings.HasPrefix(name, "../") || strings.ContainsAny(name, "\\\x00") {
-		return fail(ErrEntryName, "")
-	}
 	if h[156] != '0' {
 		return fail(ErrEntryType, fmt.Sprintf("type %q", h[156]))
+	}
+	if name == "" || path.IsAbs(name) || path.Clean(name) != name || name == ".." || strings.HasPrefix(name, "../") || strings.ContainsAny(name, "\\\x00") {
+		return fail(ErrEntryName, "")
 	}
 	if size, err = headerSize(h[124:136]); err != nil {
 		return fail(ErrEntryHeader, err.Error())

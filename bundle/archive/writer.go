@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"sync/atomic"
 
 	"github.com/klauspost/compress/zstd"
 )
@@ -34,7 +35,7 @@ type Writer struct {
 	packed  int             // blobs packed
 	end     int64           // where the next packed frame goes
 	workers []*zstd.Encoder
-	written int64
+	written atomic.Int64
 	closed  bool
 }
 
@@ -71,7 +72,7 @@ func Create(path string, p Plan) (*Writer, error) {
 	if err := w.resume(records); err != nil {
 		return nil, errors.Join(err, w.Close())
 	}
-	for range runtime.GOMAXPROCS(0) {
+	for range min(runtime.GOMAXPROCS(0), maxPackers) {
 		z, err := newFrameEncoder()
 		if err != nil {
 			return nil, errors.Join(err, w.Close())
@@ -81,6 +82,9 @@ func Create(path string, p Plan) (*Writer, error) {
 	return w, nil
 }
 
+// maxPackers bounds the frames compressed at once: each takes about 12 MiB.
+const maxPackers = 4
+
 // newFrameEncoder compresses packed frames. EncodeAll's output depends on its
 // input and these options only.
 func newFrameEncoder() (*zstd.Encoder, error) {
@@ -88,6 +92,7 @@ func newFrameEncoder() (*zstd.Encoder, error) {
 		zstd.WithEncoderConcurrency(1),
 		zstd.WithEncoderLevel(zstd.SpeedDefault),
 		zstd.WithWindowSize(packedContent),
+		zstd.WithSingleSegment(true),
 		zstd.WithEncoderCRC(false))
 }
 
@@ -95,7 +100,7 @@ func newFrameEncoder() (*zstd.Encoder, error) {
 func (w *Writer) Done(b Blob) bool { return w.resumed[b.Digest.String()] }
 
 // Written returns the bytes this Writer wrote to disk so far, journal excluded.
-func (w *Writer) Written() int64 { return w.written }
+func (w *Writer) Written() int64 { return w.written.Load() }
 
 // Place returns a writer for a blob of META or PLACED. Its Close succeeds only
 // if exactly the promised bytes were written. Placing a blob again starts over.
@@ -107,6 +112,7 @@ func (w *Writer) Place(b Blob) (io.WriteCloser, error) {
 	if e.region == regionPacked {
 		return nil, fmt.Errorf("place blob %s: it belongs to PACKED", b.Digest)
 	}
+	w.journal.forget(b.Digest.String())
 	pw := &placeWriter{w: w, e: e, h: sha256.New(), total: entrySize(b.Size), at: e.offset}
 	hdr := tarHeader(blobName(b), b.Size)
 	return pw, pw.put(hdr[:])
@@ -182,7 +188,7 @@ func (p *placeWriter) flush() error {
 		return fmt.Errorf("write bundle: %w", err)
 	}
 	p.at += int64(len(p.buf))
-	p.w.journal.add(&p.w.written, int64(len(p.buf)))
+	p.w.written.Add(int64(len(p.buf)))
 	p.buf = p.buf[:0]
 	return nil
 }
@@ -229,9 +235,13 @@ func (w *Writer) Commit(h Head) error {
 	if _, err := w.f.WriteAt(head, 0); err != nil {
 		return fmt.Errorf("write head: %w", err)
 	}
-	w.written += int64(len(head) + len(tail))
+	w.written.Add(int64(len(head) + len(tail)))
 	if err := w.f.Sync(); err != nil {
 		return fmt.Errorf("sync bundle: %w", err)
+	}
+	// Somebody may have put a file there in the hours since Create was asked to.
+	if _, err := os.Lstat(w.path); err == nil {
+		return fmt.Errorf("commit %s: %w", w.path, os.ErrExist)
 	}
 	if err := os.Rename(w.path+".partial", w.path); err != nil {
 		return err

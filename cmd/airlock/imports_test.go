@@ -34,11 +34,15 @@ var layers = []layer{
 	{"./bundle/chart", nil},
 	{"./bundle/remote", nil},
 	{"./bundle", []string{"./manifests", "./bundle/archive"}},
+	// How a file or directory is packed is one decision for all sources, and
+	// for whoever unpacks it.
+	{"./bundle/artifact", []string{"./bundle"}},
 	{"./bundle/source/vendorarchive", append([]string{"./bundle/source/dockerarchive", "./bundle/source/file"}, belowSources...)},
 	{"./bundle/source/file", belowSources},
-	// How a file or directory is packed is one decision for all sources.
+	// Options are shared by all sources that pack.
 	{"./bundle/source/...", append([]string{"./bundle/source/file"}, belowSources...)},
 
+	{"./verify/extract", []string{"./verify", "./bundle", "./bundle/archive", "./bundle/artifact"}},
 	{"./verify/...", []string{"./verify/...", "./bundle", "./bundle/archive", "./manifests"}},
 
 	// The types that adapters and engine share lie in the adapters' parent.
@@ -53,7 +57,7 @@ var layers = []layer{
 	{"./cmd/airlock", []string{"./manifests/...", "./bundle/...", "./verify/...", "./mirror/...", "./install/..."}},
 }
 
-var belowSources = []string{"./bundle", "./bundle/archive", "./bundle/chart", "./bundle/remote", "./manifests"}
+var belowSources = []string{"./bundle", "./bundle/archive", "./bundle/artifact", "./bundle/chart", "./bundle/remote", "./manifests"}
 
 // The vendor archive's statement is checked again inside the gap.
 var belowSteps = []string{"./install", "./verify", "./bundle", "./bundle/chart", "./bundle/remote", "./bundle/source/vendorarchive", "./manifests"}

@@ -1,12 +1,88 @@
 package main
 
 import (
+	"context"
+	"errors"
+	"fmt"
+
 	"github.com/airlock-project/airlock/bundle/remote"
 	"github.com/airlock-project/airlock/install"
+	chartaction "github.com/airlock-project/airlock/install/action/chart"
+	mirroraction "github.com/airlock-project/airlock/install/action/mirror"
+	"github.com/airlock-project/airlock/install/probe/file"
+	"github.com/airlock-project/airlock/install/probe/host"
+	httpprobe "github.com/airlock-project/airlock/install/probe/http"
+	registryprobe "github.com/airlock-project/airlock/install/probe/registry"
+	"github.com/airlock-project/airlock/install/probe/tcp"
+	"github.com/airlock-project/airlock/install/probe/vendor"
+	"github.com/airlock-project/airlock/install/probe/x509"
 	"github.com/airlock-project/airlock/manifests"
+	"github.com/airlock-project/airlock/mirror"
+	"github.com/airlock-project/airlock/mirror/target/oci"
+	"github.com/airlock-project/airlock/verify"
 )
 
-// kinds registers every kind of step this version knows.
+// kinds registers every kind of step this version knows. Packages mirror and
+// install do not know each other: a step that mirrors gets functions from here.
 func (a *app) kinds(hosts *remote.Hosts, site *manifests.Site) (map[string]install.Probe, map[string]install.Action) {
-	return nil, nil
+	probes := map[string]install.Probe{
+		"vendor.chain": vendor.Probe{},
+		"file.digest":  file.Probe{},
+		"host.syntax":  host.Probe{},
+		"x509.files":   x509.Probe{},
+		"tcp.dial":     tcp.Probe{},
+		"http.get":     httpprobe.Probe{},
+		"registry.manifest": registryprobe.Probe{Repository: func(ref string) (registryprobe.Repository, error) {
+			return hosts.Repository(ref)
+		}},
+	}
+	actions := map[string]install.Action{
+		"chart.render": chartaction.Action{},
+		"mirror": mirroraction.Action{
+			Push: func(ctx context.Context, b *verify.Bundle) (manifests.RelocationMap, error) {
+				o, err := a.siteMirror(hosts, site)
+				if err != nil {
+					return manifests.RelocationMap{}, err
+				}
+				o.Listener = a.listen()
+				m, _, err := mirror.Run(ctx, b, o)
+				return m, err
+			},
+			Preview: func(ctx context.Context, b *verify.Bundle) (install.Change, error) {
+				o, err := a.siteMirror(hosts, site)
+				if err != nil {
+					return install.Change{}, err
+				}
+				p, err := mirror.DryRun(ctx, b, o)
+				if err != nil {
+					return install.Change{}, err
+				}
+				return previewChange(p), nil
+			},
+		},
+	}
+	return probes, actions
+}
+
+// siteMirror says where the site wants its content.
+func (a *app) siteMirror(hosts *remote.Hosts, site *manifests.Site) (mirror.Options, error) {
+	if site.Registry == nil {
+		return mirror.Options{}, errors.New("site.yaml names no registry: add registry: {to: HOST/PREFIX}")
+	}
+	return mirror.Options{To: site.Registry.To, Hosts: hosts, Target: oci.Target{}}, nil
+}
+
+// previewChange puts a preview into the words of a plan.
+func previewChange(p *mirror.Preview) install.Change {
+	c := install.Change{Nothing: true}
+	send := 0
+	for i, it := range p.Plan.Items {
+		if p.Items[i].State != mirror.Same {
+			c.Nothing = false
+			send++
+			c.Details = append(c.Details, fmt.Sprintf("%s %s", p.Items[i].State, it.Place))
+		}
+	}
+	c.Summary = fmt.Sprintf("send %d of %d items to %s, up to %s", send, len(p.Plan.Items), p.Plan.To, megabytes(p.Bytes))
+	return c
 }

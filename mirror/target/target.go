@@ -4,6 +4,8 @@
 // mirror owns pushing, so that there is one code path to trust.
 package target
 
+import "fmt"
+
 // Limits are what a registry accepts. The zero value is what the OCI
 // distribution-spec and its common implementations accept.
 type Limits struct {
@@ -31,18 +33,15 @@ type Code string
 
 // Causes that are told apart.
 const (
-	Unauthenticated   Code = "unauthenticated"    // no credentials, or wrong ones
-	Denied            Code = "denied"             // known, but not allowed here
+	Denied            Code = "denied"             // known, but not allowed here; or over quota
 	RepositoryMissing Code = "repository-missing" // the registry does not create it on push
 	TooLarge          Code = "too-large"          // a limit of the registry or of a proxy before it
 	ReadOnly          Code = "read-only"          // pushing is switched off
 	Throttled         Code = "throttled"          // still too many requests after waiting
-	Unreachable       Code = "unreachable"        // name resolution or connection
-	Untrusted         Code = "untrusted"          // the registry's certificate
 )
 
-// Error returns the answer as it came; Remedy is for a hint.
-func (p *Problem) Error() string { return p.Err.Error() }
+// Error returns the cause and the answer; Remedy is for a hint.
+func (p *Problem) Error() string { return fmt.Sprintf("%s: %v", p.Code, p.Err) }
 
 // Unwrap returns the answer as it came.
 func (p *Problem) Unwrap() error { return p.Err }

@@ -40,7 +40,7 @@ func (d *demo) product(context.Context) error {
 	}
 	files := map[string]string{
 		"airlock.yaml":                strings.ReplaceAll(definition, "FINGERPRINT", fingerprint),
-		"checklist.yaml":              checklist,
+		"checklist.yaml":              strings.ReplaceAll(checklist, "FINGERPRINT", fingerprint),
 		"docs/runbook.md":             "# Runbook\n\nCall the vendor.\n",
 		"chart/Chart.yaml":            "apiVersion: v2\nname: demo\nversion: 1.0.0\nappVersion: v1.0.0\n",
 		"chart/values.yaml":           "image: demo-backend:v1.0.0\nlauncher: demo-launcher:v1.0.0\n",

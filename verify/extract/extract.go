@@ -1,6 +1,12 @@
-// Package extract writes items of a verified bundle to disk: files as files,
-// images as OCI image layouts. It writes through os.Root only, and gives the
-// destination its name when everything in it is whole and checked.
+// Package extract writes what a verified bundle carries to disk: files,
+// directories, charts, modules and documents as files, images and the whole
+// bundle as OCI image layouts.
+//
+// A signature says who made a bundle, not that its maker meant well: names are
+// checked, sizes and counts are bounded before anything is written, and all
+// writing goes through an os.Root. The destination gets its name only when
+// everything in it is whole, checked and synced; a failed extraction leaves
+// nothing behind.
 package extract
 
 import (
@@ -8,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -15,10 +22,8 @@ import (
 
 	"github.com/airlock-project/airlock/bundle"
 	"github.com/airlock-project/airlock/bundle/archive"
-	"github.com/airlock-project/airlock/bundle/source/file"
+	"github.com/airlock-project/airlock/bundle/artifact"
 	"github.com/airlock-project/airlock/verify"
-	"github.com/opencontainers/go-digest"
-	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
 // NoItemError says that a bundle carries no such item.
@@ -27,219 +32,193 @@ type NoItemError struct {
 	Have []string // references carried
 }
 
+// Error implements error.
 func (e *NoItemError) Error() string { return fmt.Sprintf("no item %q in the bundle", e.Item) }
 
-// To extracts the item with that name or reference into the directory out, or
-// the whole bundle as an OCI layout where item is empty. out must not exist. It
-// returns the paths written.
+// limits bound one extraction.
+type limits struct {
+	unpacked int64 // bytes that the layers of one item may unpack to
+	layout   int64 // bytes of all blobs of a layout
+	layers   int   // layers of an item that is written as files
+	entries  int   // members of a directory
+}
+
+func defaultLimits() limits {
+	return limits{
+		unpacked: artifact.MaxBytes,
+		layout:   archive.MaxBlob, // a bundle of any size is read in place; a terabyte of small files is a mistake
+		layers:   1024,            // the most that Airlock makes are the 64 values files of a chart
+		entries:  artifact.MaxEntries,
+	}
+}
+
+// To extracts the item with that reference or name into the directory out, or
+// the whole bundle as the OCI layout it is where item is empty. That layout is
+// the bundle in its other form: it opens under the same policy, with the
+// signatures that lie beside the file laid beside the directory. out must not
+// exist, its parent must. It returns the paths written.
+//
+// An item that is not carried is a *NoItemError, damage a *verify.ContentError
+// or an *archive.FormatError, a bad file name an *artifact.NameError; what
+// passes a limit wraps artifact.ErrTooLarge.
 func To(ctx context.Context, b *verify.Bundle, item, out string) ([]string, error) {
+	return to(ctx, b, item, out, defaultLimits())
+}
+
+// writer writes a planned extraction below root and returns the names of what a
+// person would look for.
+type writer func(ctx context.Context, root *os.Root) ([]string, error)
+
+func to(ctx context.Context, b *verify.Bundle, item, out string, l limits) ([]string, error) {
 	if _, err := os.Lstat(out); err == nil {
-		return nil, fmt.Errorf("write %s: %w", out, os.ErrExist)
+		return nil, fmt.Errorf("write %s: %w", out, fs.ErrExist)
 	}
-	tmp, err := os.MkdirTemp(filepath.Dir(filepath.Clean(out)), filepath.Base(out)+".partial-")
+	write, err := plan(b, item, l)
 	if err != nil {
 		return nil, err
 	}
-	// After the rename the temporary name is gone and this does nothing.
-	defer os.RemoveAll(tmp)
-	root, err := os.OpenRoot(tmp)
-	if err != nil {
-		return nil, err
-	}
-	defer root.Close()
-	names, err := write(ctx, b, item, root)
-	if err != nil {
-		return nil, err
-	}
-	if err := os.Chmod(tmp, 0o755); err != nil {
-		return nil, err
-	}
-	if err := os.Rename(tmp, out); err != nil {
-		return nil, err
-	}
+	names, err := stage(ctx, filepath.Clean(out), write)
 	for i, n := range names {
 		names[i] = filepath.Join(out, n)
 	}
-	return names, nil
+	return names, err
 }
 
-func write(ctx context.Context, b *verify.Bundle, item string, root *os.Root) ([]string, error) {
-	entries, err := entriesOf(b)
+// stage lets write fill a directory beside out, and names that directory out.
+func stage(ctx context.Context, out string, write writer) (names []string, err error) {
+	parent := filepath.Dir(out)
+	tmp, err := os.MkdirTemp(parent, ".airlock-extract-")
 	if err != nil {
 		return nil, err
 	}
-	if item == "" {
-		return layout(ctx, b, entries, root)
+	defer func() { err = errors.Join(err, os.RemoveAll(tmp)) }()
+	// tmp is private while it fills; the directory in it has the mode that the
+	// operator's umask gives it.
+	content := filepath.Join(tmp, "content")
+	if err := os.Mkdir(content, 0o755); err != nil {
+		return nil, err
 	}
-	var refs []string
-	for _, e := range entries {
-		if e.Role != bundle.RoleRoot {
-			continue
-		}
-		if e.Ref == item || e.Name == item {
-			return one(ctx, b, e, entries, root)
-		}
-		refs = append(refs, e.Ref)
+	root, err := os.OpenRoot(content)
+	if err != nil {
+		return nil, err
 	}
-	return nil, &NoItemError{Item: item, Have: refs}
+	names, err = write(ctx, root)
+	if err == nil {
+		err = syncDirs(root)
+	}
+	if err := errors.Join(err, root.Close()); err != nil {
+		return nil, err
+	}
+	if err := os.Rename(content, out); err != nil {
+		return nil, err
+	}
+	return names, syncDir(os.Open(parent))
 }
 
-func entriesOf(b *verify.Bundle) ([]bundle.Entry, error) {
-	var out []bundle.Entry
+// syncDirs makes the names in root and everything below durable; the files
+// themselves are synced as they are written.
+func syncDirs(root *os.Root) error {
+	return fs.WalkDir(root.FS(), ".", func(name string, d fs.DirEntry, err error) error {
+		if err != nil || !d.IsDir() {
+			return err
+		}
+		return syncDir(root.Open(name))
+	})
+}
+
+func syncDir(d *os.File, err error) error {
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
+// plan decides what is written, and refuses what must not be, before there is
+// anything on disk.
+func plan(b *verify.Bundle, item string, l limits) (writer, error) {
+	var entries []bundle.Entry
 	for e, err := range b.Items() {
 		if err != nil {
 			return nil, err
 		}
-		out = append(out, e)
+		entries = append(entries, e)
 	}
-	return out, nil
-}
-
-// one writes an item: an image with all that hangs on it as a layout, any
-// other artifact layer by layer.
-func one(ctx context.Context, b *verify.Bundle, e bundle.Entry, entries []bundle.Entry, root *os.Root) ([]string, error) {
-	if e.Kind == bundle.KindImage || e.Kind == bundle.KindTool {
-		mine := slices.DeleteFunc(slices.Clone(entries), func(x bundle.Entry) bool { return x.Name != e.Name || x.Kind != e.Kind })
-		return layout(ctx, b, mine, root)
+	if item == "" {
+		return planBundle(b, entries, l)
 	}
-	raw, _, ok := b.Manifest(e.Digest)
-	if !ok {
-		return nil, fmt.Errorf("manifest %s: %w", e.Digest, verify.ErrNotCarried)
-	}
-	n, err := bundle.ParseNode(e.MediaType, raw)
+	e, err := find(entries, item)
 	if err != nil {
 		return nil, err
 	}
-	var names []string
-	for i, l := range n.Layers {
-		name, err := layerName(e, l, i)
+	if e.Kind == bundle.KindImage || e.Kind == bundle.KindTool || bundle.IsIndex(e.MediaType) {
+		mine, err := closure(b, entries, e)
 		if err != nil {
 			return nil, err
 		}
-		if err := layer(ctx, b, l, name, root); err != nil {
+		index, err := bundle.EncodeIndex(b.Info().Info, mine)
+		if err != nil {
 			return nil, err
 		}
-		names = append(names, name)
+		return planLayout(b, mine, index, l)
 	}
-	return names, nil
+	return planFiles(b, e, l)
 }
 
-// layerName is the title of a layer, or a name made of the item.
-func layerName(e bundle.Entry, l bundle.Descriptor, i int) (string, error) {
-	if t := l.Annotations[ocispec.AnnotationTitle]; t != "" {
-		return t, file.BaseName(t)
-	}
-	name := strings.NewReplacer("/", "-", ":", "-").Replace(e.Ref)
-	switch {
-	case e.Kind == bundle.KindChart && strings.HasSuffix(l.MediaType, "tar+gzip"):
-		name = strings.TrimPrefix(name, "charts-") + ".tgz"
-	case e.Kind == bundle.KindChart:
-		name = strings.TrimPrefix(name, "charts-") + ".tgz.prov"
-	case e.Kind == bundle.KindModule:
-		name = strings.TrimPrefix(name, "modules-") + ".zip"
-	case i > 0:
-		name = fmt.Sprintf("%s-%d", name, i)
-	}
-	return name, file.BaseName(name)
-}
-
-func layer(ctx context.Context, b *verify.Bundle, l bundle.Descriptor, name string, root *os.Root) error {
-	rc, err := b.Fetch(ctx, l)
-	if err != nil {
-		return err
-	}
-	defer rc.Close()
-	switch l.MediaType {
-	case bundle.MediaTypeFile:
-		meta, err := file.ParseMeta(l.Annotations)
-		if err != nil {
-			return err
+// find returns the root that item names: by reference, or by name where only
+// one root has it.
+func find(entries []bundle.Entry, item string) (bundle.Entry, error) {
+	var refs []string
+	var byRef, byName []bundle.Entry
+	for _, e := range entries {
+		if e.Role != bundle.RoleRoot {
+			continue
 		}
-		return file.ExtractFile(root, name, rc, meta, file.Limits{})
-	case bundle.MediaTypeDirectory:
-		if err := root.Mkdir(name, 0o755); err != nil {
-			return err
+		refs = append(refs, e.Ref)
+		if e.Ref == item {
+			byRef = append(byRef, e)
 		}
-		sub, err := root.OpenRoot(name)
-		if err != nil {
-			return err
+		if e.Name == item {
+			byName = append(byName, e)
 		}
-		defer sub.Close()
-		return file.ExtractDirectory(sub, rc, file.Limits{})
 	}
-	return save(root, name, rc)
+	found := byRef
+	if len(found) == 0 {
+		found = byName
+	}
+	switch len(found) {
+	case 0:
+		return bundle.Entry{}, &NoItemError{Item: item, Have: refs}
+	case 1:
+		return found[0], nil
+	}
+	refs = refs[:0]
+	for _, e := range found {
+		refs = append(refs, fmt.Sprintf("%s %s", e.Kind, e.Ref))
+	}
+	slices.Sort(refs)
+	return bundle.Entry{}, fmt.Errorf("item %q is ambiguous, give the reference: %s", item, strings.Join(refs, ", "))
 }
 
 // save writes a verified stream to a new file.
-func save(root *os.Root, name string, r io.Reader) error {
+func save(ctx context.Context, root *os.Root, name string, r io.Reader) error {
 	f, err := root.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o644)
 	if err != nil {
 		return err
 	}
-	_, err = io.Copy(f, r)
-	return errors.Join(err, f.Sync(), f.Close())
+	if _, err = io.Copy(f, artifact.Watch(ctx, r, nil, "")); err == nil {
+		err = f.Sync()
+	}
+	return errors.Join(err, f.Close())
 }
 
-// layout writes entries as an OCI image layout. With all entries its index.json
-// is the signed one, so that the directory is the bundle in its other form.
-func layout(ctx context.Context, b *verify.Bundle, entries []bundle.Entry, root *os.Root) ([]string, error) {
-	head, whole := b.Head(), false
-	all, err := entriesOf(b)
+func node(b *verify.Bundle, e bundle.Entry) (bundle.Node, error) {
+	raw, _, ok := b.Manifest(e.Digest)
+	if !ok {
+		return bundle.Node{}, fmt.Errorf("manifest %s: %w", e.Digest, verify.ErrNotCarried)
+	}
+	n, err := bundle.ParseNode(e.MediaType, raw)
 	if err != nil {
-		return nil, err
+		return bundle.Node{}, fmt.Errorf("manifest %s: %w", e.Digest, err)
 	}
-	index := head.Index
-	if whole = len(all) == len(entries); !whole {
-		if index, err = bundle.EncodeIndex(b.Info().Info, entries); err != nil {
-			return nil, err
-		}
-	}
-	if err := root.MkdirAll("blobs/sha256", 0o755); err != nil {
-		return nil, err
-	}
-	done := map[digest.Digest]bool{}
-	for _, e := range entries {
-		raw, _, ok := b.Manifest(e.Digest)
-		if !ok {
-			return nil, fmt.Errorf("manifest %s: %w", e.Digest, verify.ErrNotCarried)
-		}
-		n, err := bundle.ParseNode(e.MediaType, raw)
-		if err != nil {
-			return nil, err
-		}
-		for _, d := range append([]bundle.Descriptor{e.Descriptor}, n.Blobs()...) {
-			if done[d.Digest] {
-				continue
-			}
-			done[d.Digest] = true
-			if err := blob(ctx, b, d, root); err != nil {
-				return nil, err
-			}
-		}
-	}
-	files := map[string][]byte{"oci-layout": []byte(archive.Layout), "index.json": index}
-	if whole {
-		files["trusted_root.json"] = []byte(archive.TrustedRoot)
-		if err := root.MkdirAll("signatures", 0o755); err != nil {
-			return nil, err
-		}
-		for _, s := range head.Signatures {
-			files["signatures/"+s.Name] = s.Data
-		}
-	}
-	for name, data := range files {
-		if err := root.WriteFile(name, data, 0o644); err != nil {
-			return nil, err
-		}
-	}
-	return []string{"index.json"}, nil
-}
-
-func blob(ctx context.Context, b *verify.Bundle, d bundle.Descriptor, root *os.Root) error {
-	rc, err := b.Fetch(ctx, d)
-	if err != nil {
-		return err
-	}
-	defer rc.Close()
-	return save(root, "blobs/sha256/"+d.Digest.Encoded(), rc)
+	return n, nil
 }

@@ -9,7 +9,7 @@ import (
 	"strings"
 
 	"github.com/airlock-project/airlock/bundle"
-	"github.com/airlock-project/airlock/bundle/source/file"
+	"github.com/airlock-project/airlock/bundle/artifact"
 	"github.com/opencontainers/go-digest"
 	specs "github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -99,7 +99,7 @@ func (c *contents) dockerImage(e dockerManifest) (*Image, error) {
 		Platform:     root.Platform,
 	}
 	for _, l := range layers {
-		out.Blobs = file.AppendBlob(out.Blobs, l)
+		out.Blobs = artifact.AppendBlob(out.Blobs, l)
 	}
 	return out, nil
 }

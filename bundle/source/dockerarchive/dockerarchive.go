@@ -23,6 +23,7 @@ import (
 	"slices"
 
 	"github.com/airlock-project/airlock/bundle"
+	"github.com/airlock-project/airlock/bundle/artifact"
 	"github.com/airlock-project/airlock/bundle/source/file"
 	"github.com/airlock-project/airlock/manifests"
 	"github.com/google/go-containerregistry/pkg/name"
@@ -78,7 +79,7 @@ func (s *Source) resolve(ctx context.Context) (*Image, error) {
 	}
 	s.opts.Listen.Send(bundle.Event{Op: "resolve", Object: s.Origin(), Total: fi.Size()})
 	defer s.opts.Listen.Send(bundle.Event{Op: "resolve", Object: s.Origin(), Done: true})
-	img, err := Read(ctx, file.Watch(ctx, f, s.opts.Listen, s.Origin()), s.spool, Options{As: s.entry.As})
+	img, err := Read(ctx, artifact.Watch(ctx, f, s.opts.Listen, s.Origin()), s.spool, Options{As: s.entry.As})
 	if err != nil {
 		return nil, err
 	}

@@ -14,6 +14,7 @@ import (
 	"testing"
 
 	"github.com/airlock-project/airlock/bundle"
+	"github.com/airlock-project/airlock/bundle/artifact"
 	"github.com/airlock-project/airlock/bundle/source/file"
 	"github.com/airlock-project/airlock/manifests"
 	"github.com/google/go-cmp/cmp"
@@ -380,12 +381,12 @@ func TestRefuses(t *testing.T) {
 		entries []entry
 		is      func(error) bool
 	}{
-		{"parent", with(entry{name: "../x"}), as[*file.NameError]},
-		{"absolute", with(entry{name: "/x"}), as[*file.NameError]},
-		{"link outside", with(entry{name: "l", link: "../x"}), as[*file.NameError]},
-		{"absolute link", with(entry{name: "l", link: "/etc/passwd"}), as[*file.NameError]},
-		{"device", with(entry{name: "d", typ: tar.TypeBlock}), as[*file.TypeError]},
-		{"named pipe", with(entry{name: "d", typ: tar.TypeFifo}), as[*file.TypeError]},
+		{"parent", with(entry{name: "../x"}), as[*artifact.NameError]},
+		{"absolute", with(entry{name: "/x"}), as[*artifact.NameError]},
+		{"link outside", with(entry{name: "l", link: "../x"}), as[*artifact.NameError]},
+		{"absolute link", with(entry{name: "l", link: "/etc/passwd"}), as[*artifact.NameError]},
+		{"device", with(entry{name: "d", typ: tar.TypeBlock}), as[*artifact.TypeError]},
+		{"named pipe", with(entry{name: "d", typ: tar.TypeFifo}), as[*artifact.TypeError]},
 		{"two manifests", with(ok[2]), text("stands twice")},
 		{"two manifests, one with ./", with(entry{name: "./manifest.json", data: ok[2].data}), text("stands twice")},
 		{"no layer", []entry{ok[0], ok[2]}, as[*MissingError]},
@@ -395,7 +396,7 @@ func TestRefuses(t *testing.T) {
 		{"link loop", []entry{ok[0], {name: "a.tar", link: "b.tar"}, {name: "b.tar", link: "a.tar"}, ok[2]}, text("chain of links")},
 		{"too few layers", []entry{ok[0], {name: "manifest.json", data: dockerSave("c.json", nil)}}, text("want as many")},
 		{"config is not its name", []entry{{name: id + ".json", data: configFor(b)}, ok[1], {name: "manifest.json", data: dockerSave(id+".json", nil, "a.tar")}}, as[*DigestError]},
-		{"config outside", []entry{ok[1], {name: "manifest.json", data: dockerSave("../c.json", nil, "a.tar")}}, as[*file.NameError]},
+		{"config outside", []entry{ok[1], {name: "manifest.json", data: dockerSave("../c.json", nil, "a.tar")}}, as[*artifact.NameError]},
 		{"config is a layer", []entry{ok[1], {name: "manifest.json", data: dockerSave("a.tar", nil, "a.tar")}}, text("no JSON document")},
 		{"config without platform", []entry{{name: "c.json", data: []byte(`{"rootfs":{"type":"layers","diff_ids":[]}}`)}, {name: "manifest.json", data: dockerSave("c.json", nil)}}, text("names no platform")},
 		{"manifest.json is no list", []entry{{name: "manifest.json", data: []byte(`{}`)}}, text("read manifest.json")},

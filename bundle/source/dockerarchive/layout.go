@@ -8,7 +8,7 @@ import (
 
 	"github.com/airlock-project/airlock/bundle"
 	"github.com/airlock-project/airlock/bundle/archive"
-	"github.com/airlock-project/airlock/bundle/source/file"
+	"github.com/airlock-project/airlock/bundle/artifact"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
@@ -182,7 +182,7 @@ func (c *contents) walkManifest(img *Image, raw []byte, by string, depth int) er
 		if err != nil {
 			return err
 		}
-		img.Blobs = file.AppendBlob(img.Blobs, stored)
+		img.Blobs = artifact.AppendBlob(img.Blobs, stored)
 	}
 	if !isConfig(m.Config.MediaType) {
 		return nil

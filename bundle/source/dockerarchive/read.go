@@ -12,7 +12,7 @@ import (
 	"slices"
 
 	"github.com/airlock-project/airlock/bundle"
-	"github.com/airlock-project/airlock/bundle/source/file"
+	"github.com/airlock-project/airlock/bundle/artifact"
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
 	"github.com/opencontainers/go-digest"
@@ -24,13 +24,13 @@ import (
 // the tar holds beside the image may stay in the spool, unused.
 //
 // Errors that say what is wrong with the tar: *DiffIDError, *DigestError,
-// *MissingError, *SelectError, and *file.NameError or *file.TypeError for
+// *MissingError, *SelectError, and *artifact.NameError or *artifact.TypeError for
 // members that do not belong in one.
 func Read(ctx context.Context, r io.Reader, spool *bundle.Spool, opts Options) (*Image, error) {
 	if err := CheckAs(opts.As); err != nil {
 		return nil, err
 	}
-	plain, _, closer, err := decompress(bufio.NewReaderSize(file.Watch(ctx, r, nil, ""), 1<<16))
+	plain, _, closer, err := decompress(bufio.NewReaderSize(artifact.Watch(ctx, r, nil, ""), 1<<16))
 	if err != nil {
 		return nil, err
 	}
@@ -137,7 +137,7 @@ func (c *contents) read(r io.Reader) error {
 
 // entry takes one member.
 func (c *contents) entry(tr io.Reader, h *tar.Header) error {
-	name, err := file.MemberName(h.Name)
+	name, err := artifact.MemberName(h.Name)
 	if err != nil {
 		return err
 	}
@@ -149,7 +149,7 @@ func (c *contents) entry(tr io.Reader, h *tar.Header) error {
 	}
 	switch h.Typeflag {
 	case tar.TypeSymlink, tar.TypeLink:
-		target, err := file.LinkTarget(name, h.Linkname, h.Typeflag == tar.TypeSymlink)
+		target, err := artifact.LinkTarget(name, h.Linkname, h.Typeflag == tar.TypeSymlink)
 		if err != nil {
 			return err
 		}
@@ -157,9 +157,9 @@ func (c *contents) entry(tr io.Reader, h *tar.Header) error {
 		return nil
 	case tar.TypeReg:
 	default:
-		return &file.TypeError{Name: h.Name, Mode: h.FileInfo().Mode()}
+		return &artifact.TypeError{Name: h.Name, Mode: h.FileInfo().Mode()}
 	}
-	if file.IsSparse(h) {
+	if artifact.IsSparse(h) {
 		return fmt.Errorf("member %q is a sparse file", name)
 	}
 	if h.Size > MaxLayer {
@@ -239,7 +239,7 @@ func (c *contents) store(m *member, br *bufio.Reader) error {
 
 // lookup finds a member, following links inside the tar.
 func (c *contents) lookup(name, by string) (*member, error) {
-	clean, err := file.MemberName(name)
+	clean, err := artifact.MemberName(name)
 	if err != nil {
 		return nil, err
 	}

@@ -7,6 +7,7 @@ import (
 	"io"
 
 	"github.com/airlock-project/airlock/bundle"
+	"github.com/airlock-project/airlock/bundle/artifact"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
@@ -51,11 +52,11 @@ func (b *Bytes) Resolve(context.Context, []bundle.Pin) ([]bundle.Pin, error) {
 }
 
 func (b *Bytes) resolve() (bundle.Pin, error) {
-	ref, err := Ref(b.doc.Kind, b.doc.Name, b.opts.Version)
+	ref, err := artifact.Ref(b.doc.Kind, b.doc.Name, b.opts.Version)
 	if err != nil {
 		return bundle.Pin{}, err
 	}
-	if err := BaseName(b.doc.Title); err != nil {
+	if err := artifact.BaseName(b.doc.Title); err != nil {
 		return bundle.Pin{}, err
 	}
 	layer, err := b.spool.AddBytes(b.doc.MediaType, b.doc.Data)
@@ -67,5 +68,5 @@ func (b *Bytes) resolve() (bundle.Pin, error) {
 	if err != nil {
 		return bundle.Pin{}, err
 	}
-	return ArtifactPin(bundle.Item{Kind: b.doc.Kind, Name: b.doc.Name, Ref: ref}, b.Origin(), m, layer), nil
+	return artifact.Pin(bundle.Item{Kind: b.doc.Kind, Name: b.doc.Name, Ref: ref}, b.Origin(), m, layer), nil
 }

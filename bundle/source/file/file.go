@@ -1,14 +1,6 @@
-// Package file carries plain files and directories, and Airlock's own binary,
-// and reads them back.
-//
-// A file becomes an OCI artifact of one zstd layer, a directory one of a
-// tar+zstd layer. The same content gives the same bytes on every machine: names
-// are sorted, owners are dropped, modes are 0644 or 0755, and every time stamp
-// is the one given. Links and devices are refused on both ways, because what
-// they mean depends on the machine.
-//
-// The package also holds what the other sources share: names of members, tags,
-// and the packing of one stream as a file artifact.
+// Package file carries plain files and directories, documents that are made in
+// memory, and Airlock's own binary. How they are packed is package artifact's
+// decision.
 package file
 
 import (
@@ -21,6 +13,7 @@ import (
 	"time"
 
 	"github.com/airlock-project/airlock/bundle"
+	"github.com/airlock-project/airlock/bundle/artifact"
 	"github.com/airlock-project/airlock/manifests"
 )
 
@@ -74,7 +67,7 @@ func (s *Source) Resolve(ctx context.Context, _ []bundle.Pin) ([]bundle.Pin, err
 }
 
 func (s *Source) resolve(ctx context.Context) (bundle.Pin, error) {
-	ref, err := Ref("files", s.entry.Name, s.opts.Version)
+	ref, err := artifact.Ref("files", s.entry.Name, s.opts.Version)
 	if err != nil {
 		return bundle.Pin{}, err
 	}
@@ -84,14 +77,14 @@ func (s *Source) resolve(ctx context.Context) (bundle.Pin, error) {
 	if err != nil {
 		return bundle.Pin{}, err
 	}
-	var packed Packed
+	var packed artifact.Packed
 	switch {
 	case fi.IsDir():
 		packed, err = s.packDirectory(ctx, path)
 	case fi.Mode().IsRegular():
 		packed, err = s.packFile(ctx, path, fi)
 	default:
-		err = &TypeError{Name: s.entry.Path, Mode: fi.Mode()}
+		err = &artifact.TypeError{Name: s.entry.Path, Mode: fi.Mode()}
 	}
 	if err != nil {
 		return bundle.Pin{}, err
@@ -99,43 +92,34 @@ func (s *Source) resolve(ctx context.Context) (bundle.Pin, error) {
 	return packed.Pin(item, s.Origin()), nil
 }
 
-func (s *Source) packFile(ctx context.Context, path string, fi fs.FileInfo) (Packed, error) {
+func (s *Source) packFile(ctx context.Context, path string, fi fs.FileInfo) (artifact.Packed, error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return Packed{}, err
+		return artifact.Packed{}, err
 	}
 	defer f.Close() // only read
 	s.opts.Listen.Send(bundle.Event{Op: "resolve", Object: s.Origin(), Total: fi.Size()})
 	defer s.opts.Listen.Send(bundle.Event{Op: "resolve", Object: s.Origin(), Done: true})
-	packed, err := Pack(s.spool, filepath.Base(path), fi.Mode(), Watch(ctx, f, s.opts.Listen, s.Origin()))
+	packed, err := artifact.Pack(s.spool, filepath.Base(path), fi.Mode(), artifact.Watch(ctx, f, s.opts.Listen, s.Origin()))
 	if err == nil && packed.Meta.Size != fi.Size() {
 		err = fmt.Errorf("%q changed while it was read: had %d bytes, read %d", s.entry.Path, fi.Size(), packed.Meta.Size)
 	}
 	return packed, err
 }
 
-// TypeError refuses something that is neither a file nor a directory: a link, a
-// device, a socket.
-type TypeError struct {
-	Name string
-	Mode fs.FileMode
-}
-
-// Error implements error.
-func (e *TypeError) Error() string {
-	return fmt.Sprintf("%q is a %s: only files and directories are carried", e.Name, typeName(e.Mode))
-}
-
-func typeName(m fs.FileMode) string {
-	switch {
-	case m&fs.ModeSymlink != 0:
-		return "symbolic link"
-	case m&(fs.ModeDevice|fs.ModeCharDevice) != 0:
-		return "device"
-	case m&fs.ModeNamedPipe != 0:
-		return "named pipe"
-	case m&fs.ModeSocket != 0:
-		return "socket"
+func (s *Source) packDirectory(ctx context.Context, path string) (artifact.Packed, error) {
+	title := filepath.Base(path)
+	if artifact.BaseName(title) != nil {
+		title = s.entry.Name // the definition says "." or "/"
 	}
-	return "special file"
+	root, err := os.OpenRoot(path)
+	if err != nil {
+		return artifact.Packed{}, err
+	}
+	defer root.Close() // only read
+	pr, pw := io.Pipe()
+	go func() { pw.CloseWithError(artifact.WriteTar(pw, root.FS(), s.opts.Created)) }()
+	defer pr.Close() // ends the goroutine if packing stops early
+	defer s.opts.Listen.Send(bundle.Event{Op: "resolve", Object: s.Origin(), Done: true})
+	return artifact.PackDirectory(s.spool, title, artifact.Watch(ctx, pr, s.opts.Listen, s.Origin()))
 }

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/airlock-project/airlock/bundle"
+	"github.com/airlock-project/airlock/bundle/artifact"
 	"github.com/opencontainers/go-digest"
 	specs "github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -49,8 +50,8 @@ func (t *Tool) Open(_ context.Context, _ bundle.Pin, desc bundle.Descriptor) (io
 
 // Resolve makes the images and their index, tagged "airlock:<version>".
 func (t *Tool) Resolve(ctx context.Context, _ []bundle.Pin) ([]bundle.Pin, error) {
-	if !tagPattern.MatchString(t.opts.Version) {
-		return nil, fmt.Errorf("pack tool: version %q is no tag", t.opts.Version)
+	if err := artifact.CheckTag(t.opts.Version); err != nil {
+		return nil, fmt.Errorf("pack tool: %w", err)
 	}
 	if len(t.binaries) == 0 {
 		return nil, errors.New("pack tool: no binary given")
@@ -67,7 +68,7 @@ func (t *Tool) Resolve(ctx context.Context, _ []bundle.Pin) ([]bundle.Pin, error
 		index.Manifests = append(index.Manifests, m.Descriptor)
 		children = append(children, m)
 		for _, b := range blobs {
-			pin.Blobs = AppendBlob(pin.Blobs, b)
+			pin.Blobs = artifact.AppendBlob(pin.Blobs, b)
 		}
 	}
 	raw, err := json.Marshal(index)
@@ -132,13 +133,13 @@ func (t *Tool) layer(ctx context.Context, platform ocispec.Platform, path string
 	if !fi.Mode().IsRegular() || fi.Size() > MaxTool {
 		return bundle.Descriptor{}, "", fmt.Errorf("%q is not a file of at most %d bytes", path, MaxTool)
 	}
-	br := bufio.NewReader(Watch(ctx, f, t.opts.Listen, t.Origin()))
+	br := bufio.NewReader(artifact.Watch(ctx, f, t.opts.Listen, t.Origin()))
 	if err := checkMachine(br, platform, path); err != nil {
 		return bundle.Descriptor{}, "", err
 	}
 	var head bytes.Buffer
 	tw := tar.NewWriter(&head)
-	if err := tw.WriteHeader(tarHeader("airlock", tar.TypeReg, 0o755, fi.Size(), t.opts.Created)); err != nil {
+	if err := tw.WriteHeader(artifact.FileHeader("airlock", 0o755, fi.Size(), t.opts.Created)); err != nil {
 		return bundle.Descriptor{}, "", err
 	}
 	// One member: header, bytes, padding to 512, two blocks of zeros (POSIX pax).
@@ -159,7 +160,7 @@ func checkMachine(br *bufio.Reader, p ocispec.Platform, path string) error {
 	if p.OS != "linux" || !known {
 		return nil
 	}
-	got, err := PeekELF(br)
+	got, err := artifact.PeekELF(br)
 	if err != nil {
 		return err
 	}

@@ -22,6 +22,7 @@ import (
 	"io"
 
 	"github.com/airlock-project/airlock/bundle"
+	"github.com/airlock-project/airlock/bundle/artifact"
 	"github.com/airlock-project/airlock/bundle/source/file"
 	"github.com/airlock-project/airlock/manifests"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -65,7 +66,7 @@ func (s *Source) resolve(ctx context.Context) (bundle.Pin, error) {
 	if s.entry.Path == "" {
 		return bundle.Pin{}, &UnsupportedSourceError{}
 	}
-	ref, err := file.Ref("modules", s.entry.Name, s.opts.Version)
+	ref, err := artifact.Ref("modules", s.entry.Name, s.opts.Version)
 	if err != nil {
 		return bundle.Pin{}, err
 	}
@@ -86,7 +87,7 @@ func (s *Source) resolve(ctx context.Context) (bundle.Pin, error) {
 		return bundle.Pin{}, err
 	}
 	s.opts.Listen.Send(bundle.Event{Op: "resolve", Object: s.Origin(), Total: layer.Size, Bytes: layer.Size, Done: true})
-	return file.ArtifactPin(bundle.Item{Kind: bundle.KindModule, Name: s.entry.Name, Ref: ref}, s.Origin(), m, layer), nil
+	return artifact.Pin(bundle.Item{Kind: bundle.KindModule, Name: s.entry.Name, Ref: ref}, s.Origin(), m, layer), nil
 }
 
 // UnsupportedSourceError refuses a modules entry with a remote source. The

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/airlock-project/airlock/bundle"
+	"github.com/airlock-project/airlock/bundle/artifact"
 	"github.com/airlock-project/airlock/bundle/source/file"
 	"github.com/airlock-project/airlock/manifests"
 	"github.com/google/go-cmp/cmp"
@@ -226,13 +227,13 @@ func TestRefuses(t *testing.T) {
 	if err := os.Symlink("main.tf", filepath.Join(dir, "link.tf")); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := resolve(t, dir); !as[*file.TypeError](err) {
-		t.Errorf("link: got %v, want *file.TypeError", err)
+	if _, _, err := resolve(t, dir); !as[*artifact.TypeError](err) {
+		t.Errorf("link: got %v, want *artifact.TypeError", err)
 	}
 	if _, _, err := resolve(t, write(t, t.TempDir(), map[string]string{"x.rar": ""})+"/x.rar"); err == nil {
 		t.Error("x.rar was taken")
 	}
-	for name, is := range map[string]func(error) bool{"../x.tf": as[*file.NameError], "/x.tf": as[*file.NameError], "main.tf": func(err error) bool { return err != nil && strings.Contains(err.Error(), "twice") }} {
+	for name, is := range map[string]func(error) bool{"../x.tf": as[*artifact.NameError], "/x.tf": as[*artifact.NameError], "main.tf": func(err error) bool { return err != nil && strings.Contains(err.Error(), "twice") }} {
 		var b bytes.Buffer
 		z := zip.NewWriter(&b)
 		for _, n := range []string{"main.tf", name} {

@@ -14,7 +14,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/airlock-project/airlock/bundle/source/file"
+	"github.com/airlock-project/airlock/bundle/artifact"
 	"github.com/klauspost/compress/gzip"
 )
 
@@ -49,7 +49,7 @@ func collect(ctx context.Context, name string) (*tree, error) {
 	case fi.IsDir():
 		return t, t.readDir(ctx, name)
 	case !fi.Mode().IsRegular():
-		return nil, &file.TypeError{Name: name, Mode: fi.Mode()}
+		return nil, &artifact.TypeError{Name: name, Mode: fi.Mode()}
 	case fi.Size() > maxArchive:
 		return nil, fmt.Errorf("archive has more than %d bytes", maxArchive)
 	}
@@ -105,14 +105,14 @@ func (t *tree) add(name string, mode fs.FileMode, r io.Reader) error {
 	if t.size += int64(len(data)); t.size > maxTree {
 		return fmt.Errorf("module has more than %d bytes: leave out what is no configuration", maxTree)
 	}
-	t.files[name] = treeFile{mode: file.NormalMode(mode), data: data}
+	t.files[name] = treeFile{mode: artifact.NormalMode(mode), data: data}
 	return nil
 }
 
 // member checks the name and type of a member. It returns "" for one that is
 // not packed: a directory, or something excluded.
 func member(raw string, mode fs.FileMode) (string, error) {
-	name, err := file.MemberName(raw)
+	name, err := artifact.MemberName(raw)
 	if err != nil {
 		return "", err
 	}
@@ -120,7 +120,7 @@ func member(raw string, mode fs.FileMode) (string, error) {
 		return "", nil
 	}
 	if !mode.IsRegular() {
-		return "", &file.TypeError{Name: raw, Mode: mode}
+		return "", &artifact.TypeError{Name: raw, Mode: mode}
 	}
 	return name, nil
 }
@@ -192,7 +192,7 @@ func (t *tree) addZip(name string, f *zip.File) error {
 }
 
 func (t *tree) readTar(ctx context.Context, r io.Reader) error {
-	z, err := gzip.NewReader(file.Watch(ctx, r, nil, ""))
+	z, err := gzip.NewReader(artifact.Watch(ctx, r, nil, ""))
 	if err != nil {
 		return fmt.Errorf("read gzip: %w", err)
 	}

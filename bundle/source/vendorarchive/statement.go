@@ -13,7 +13,7 @@ import (
 	"time"
 
 	"github.com/airlock-project/airlock/bundle"
-	"github.com/airlock-project/airlock/bundle/source/file"
+	"github.com/airlock-project/airlock/bundle/artifact"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
@@ -119,7 +119,7 @@ func ParseStatement(b []byte) (*Statement, error) {
 }
 
 func (s *Statement) check() error {
-	if err := file.BaseName(s.Archive.Name); err != nil {
+	if err := artifact.BaseName(s.Archive.Name); err != nil {
 		return err
 	}
 	if f, err := NormalFingerprint(s.Signer); err != nil || f != s.Signer {
@@ -242,7 +242,7 @@ func (f File) Check(manifest []byte) error {
 	if len(m.Layers) != 1 {
 		return fmt.Errorf("read manifest of %s: %d layers, want 1", f.Name, len(m.Layers))
 	}
-	meta, err := file.ParseMeta(m.Layers[0].Annotations)
+	meta, err := artifact.ParseMeta(m.Layers[0].Annotations)
 	if err != nil {
 		return fmt.Errorf("read manifest of %s: %w", f.Name, err)
 	}

@@ -6,7 +6,7 @@ import (
 	"path"
 	"strings"
 
-	"github.com/airlock-project/airlock/bundle/source/file"
+	"github.com/airlock-project/airlock/bundle/artifact"
 )
 
 // maxSumLines bounds the lines of a checksums file.
@@ -56,7 +56,7 @@ func parseSum(line string) (sum, name string, err error) {
 	if err != nil {
 		return "", "", fmt.Errorf("%q is no sha256", line[:64])
 	}
-	if _, err := file.MemberName(line[66:]); err != nil {
+	if _, err := artifact.MemberName(line[66:]); err != nil {
 		return "", "", err
 	}
 	return hex.EncodeToString(raw), line[66:], nil

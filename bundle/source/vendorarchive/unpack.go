@@ -12,8 +12,8 @@ import (
 	"strings"
 
 	"github.com/airlock-project/airlock/bundle"
+	"github.com/airlock-project/airlock/bundle/artifact"
 	"github.com/airlock-project/airlock/bundle/source/dockerarchive"
-	"github.com/airlock-project/airlock/bundle/source/file"
 	"github.com/klauspost/compress/gzip"
 )
 
@@ -32,7 +32,7 @@ const (
 // checking that the bytes are still those of the first pass.
 func (s *Source) unpack(ctx context.Context, f io.Reader, p *proof, w *wanted) error {
 	h := sha256.New()
-	tee := io.TeeReader(file.Watch(ctx, f, s.opts.Listen, s.Origin()), h)
+	tee := io.TeeReader(artifact.Watch(ctx, f, s.opts.Listen, s.Origin()), h)
 	z, err := gzip.NewReader(bufio.NewReaderSize(tee, 1<<17))
 	if err != nil {
 		return fmt.Errorf("read gzip: %w", err)
@@ -94,7 +94,7 @@ func (u *unpacker) read(tr *tar.Reader) error {
 
 // entry checks a member and takes it if it is wanted.
 func (u *unpacker) entry(tr io.Reader, h *tar.Header) error {
-	name, err := file.MemberName(h.Name)
+	name, err := artifact.MemberName(h.Name)
 	if err != nil {
 		return err
 	}
@@ -119,12 +119,12 @@ func (u *unpacker) entry(tr io.Reader, h *tar.Header) error {
 	case tar.TypeSymlink, tar.TypeLink:
 		return u.link(name, rest, h)
 	case tar.TypeReg:
-		if file.IsSparse(h) {
+		if artifact.IsSparse(h) {
 			return fmt.Errorf("member %q is a sparse file", name)
 		}
 		return u.take(rest, tr, h)
 	}
-	return &file.TypeError{Name: name, Mode: h.FileInfo().Mode()}
+	return &artifact.TypeError{Name: name, Mode: h.FileInfo().Mode()}
 }
 
 func (u *unpacker) setTop(top string) error {
@@ -140,12 +140,12 @@ func (u *unpacker) setTop(top string) error {
 
 // link checks that a link stays in the top directory. It is never followed.
 func (u *unpacker) link(name, rest string, h *tar.Header) error {
-	target, err := file.LinkTarget(name, h.Linkname, h.Typeflag == tar.TypeSymlink)
+	target, err := artifact.LinkTarget(name, h.Linkname, h.Typeflag == tar.TypeSymlink)
 	if err != nil {
 		return err
 	}
 	if target != u.top && !strings.HasPrefix(target, u.top+"/") {
-		return &file.NameError{Name: name, Reason: fmt.Sprintf("links to %q, outside the top directory", h.Linkname)}
+		return &artifact.NameError{Name: name, Reason: fmt.Sprintf("links to %q, outside the top directory", h.Linkname)}
 	}
 	if u.want.images[rest] != nil || u.want.files[rest] != nil {
 		return fmt.Errorf("member %q is a link to %q: name that one in the definition", rest, h.Linkname)
@@ -171,7 +171,7 @@ func (u *unpacker) take(rest string, r io.Reader, h *tar.Header) error {
 		return u.checkTags(rest, w.as, img.RepoTags)
 	}
 	if w := u.want.files[rest]; w != nil {
-		packed, err := file.Pack(u.spool, baseOf(rest), h.FileInfo().Mode(), r)
+		packed, err := artifact.Pack(u.spool, baseOf(rest), h.FileInfo().Mode(), r)
 		if err != nil {
 			return fmt.Errorf("read file %q: %w", rest, err)
 		}

@@ -29,6 +29,7 @@ import (
 	"time"
 
 	"github.com/airlock-project/airlock/bundle"
+	"github.com/airlock-project/airlock/bundle/artifact"
 	"github.com/airlock-project/airlock/bundle/source/dockerarchive"
 	"github.com/airlock-project/airlock/bundle/source/file"
 	"github.com/airlock-project/airlock/manifests"
@@ -173,7 +174,7 @@ func readSmall(path string, max int64) ([]byte, error) {
 // hash is the first pass: the archive's checksum.
 func (s *Source) hash(ctx context.Context, f io.ReadSeeker, p *proof) (int64, error) {
 	h := sha256.New()
-	size, err := io.CopyBuffer(h, file.Watch(ctx, f, s.opts.Listen, s.Origin()), make([]byte, 1<<18))
+	size, err := io.CopyBuffer(h, artifact.Watch(ctx, f, s.opts.Listen, s.Origin()), make([]byte, 1<<18))
 	if err != nil {
 		return 0, err
 	}
@@ -198,12 +199,12 @@ type imageResult struct {
 
 type fileResult struct {
 	item   bundle.Item
-	packed *file.Packed
+	packed *artifact.Packed
 }
 
 // wanted checks the entry and indexes it by path.
 func (s *Source) wanted() (*wanted, error) {
-	if _, err := file.Ref("vendor", s.entry.Name, s.opts.Version); err != nil {
+	if _, err := artifact.Ref("vendor", s.entry.Name, s.opts.Version); err != nil {
 		return nil, err
 	}
 	if len(s.entry.Images)+len(s.entry.Files) == 0 {
@@ -211,7 +212,7 @@ func (s *Source) wanted() (*wanted, error) {
 	}
 	w := &wanted{images: map[string]*imageResult{}, files: map[string]*fileResult{}}
 	claim := func(path string) error {
-		clean, err := file.MemberName(path)
+		clean, err := artifact.MemberName(path)
 		if err != nil {
 			return err
 		}
@@ -230,7 +231,7 @@ func (s *Source) wanted() (*wanted, error) {
 		w.images[i.Path] = &imageResult{as: i.As}
 	}
 	for _, f := range s.entry.Files {
-		ref, err := file.Ref("files", f.Name, s.opts.Version)
+		ref, err := artifact.Ref("files", f.Name, s.opts.Version)
 		if err := errors.Join(claim(f.Path), err); err != nil {
 			return nil, err
 		}
@@ -283,7 +284,7 @@ func imageRecord(i manifests.ArchiveImage, img *dockerarchive.Image) Image {
 	return r
 }
 
-func fileRecord(f manifests.ArchiveFile, p *file.Packed) File {
+func fileRecord(f manifests.ArchiveFile, p *artifact.Packed) File {
 	return File{
 		Name: f.Name, Path: f.Path, SHA256: p.Meta.SHA256, Size: p.Meta.Size, Mode: modeString(p.Meta.Mode),
 		ELFMachine: p.Meta.ELFMachine, ManifestDigest: p.Manifest.Digest,
@@ -321,7 +322,7 @@ func (s *Source) vendorPin(p *proof, st *Statement) (bundle.Pin, error) {
 	if err != nil {
 		return bundle.Pin{}, err
 	}
-	ref, err := file.Ref("vendor", s.entry.Name, s.opts.Version)
+	ref, err := artifact.Ref("vendor", s.entry.Name, s.opts.Version)
 	item := bundle.Item{Kind: bundle.KindVendor, Name: s.entry.Name, Ref: ref}
-	return file.ArtifactPin(item, s.Origin(), m, layers...), err
+	return artifact.Pin(item, s.Origin(), m, layers...), err
 }

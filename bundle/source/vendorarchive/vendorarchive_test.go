@@ -21,6 +21,7 @@ import (
 	"github.com/ProtonMail/go-crypto/openpgp/packet"
 	openpgp "github.com/ProtonMail/go-crypto/openpgp/v2"
 	"github.com/airlock-project/airlock/bundle"
+	"github.com/airlock-project/airlock/bundle/artifact"
 	"github.com/airlock-project/airlock/bundle/source/dockerarchive"
 	"github.com/airlock-project/airlock/bundle/source/file"
 	"github.com/airlock-project/airlock/manifests"
@@ -352,11 +353,11 @@ func TestRefuses(t *testing.T) {
 		{"large signature", nil, func(t *testing.T, r *release) { r.put(t, "SUMS.sig", make([]byte, MaxSignature+1)) }, text("more than")},
 		{"ARC-03 missing image", func(t *testing.T, r *release) { r.members = append(r.members[:2:2], r.members[3:]...) }, nil, as[*MissingMemberError]},
 		{"ARC-03 missing file", func(t *testing.T, r *release) { r.members = r.members[:4] }, nil, as[*MissingMemberError]},
-		{"parent", add(member{name: top + "/../../x"}), nil, as[*file.NameError]},
-		{"absolute", add(member{name: "/x"}), nil, as[*file.NameError]},
-		{"link outside", add(member{name: top + "/l", link: "../x"}), nil, as[*file.NameError]},
-		{"absolute link", add(member{name: top + "/l", link: "/etc/passwd"}), nil, as[*file.NameError]},
-		{"device", add(member{name: top + "/d", typ: tar.TypeChar}), nil, as[*file.TypeError]},
+		{"parent", add(member{name: top + "/../../x"}), nil, as[*artifact.NameError]},
+		{"absolute", add(member{name: "/x"}), nil, as[*artifact.NameError]},
+		{"link outside", add(member{name: top + "/l", link: "../x"}), nil, as[*artifact.NameError]},
+		{"absolute link", add(member{name: top + "/l", link: "/etc/passwd"}), nil, as[*artifact.NameError]},
+		{"device", add(member{name: top + "/d", typ: tar.TypeChar}), nil, as[*artifact.TypeError]},
 		{"twice", add(member{name: top + "/bin/launcher"}), nil, text("stands twice")},
 		{"second top directory", add(member{name: "other/x"}), nil, text("two top directories")},
 		{"no top directory", add(member{name: "x"}), nil, text("outside the archive's top directory")},
@@ -375,7 +376,7 @@ func TestRefuses(t *testing.T) {
 		}, nil, as[*VersionError]},
 		{"image without tag", func(t *testing.T, r *release) { r.entry.Images[0].As = "backend" }, nil, text("no image reference with a tag")},
 		{"path twice", func(_ *testing.T, r *release) { r.entry.Files[0].Path = r.entry.Images[0].Path }, nil, text("asked for twice")},
-		{"path outside", func(_ *testing.T, r *release) { r.entry.Files[0].Path = "../x" }, nil, as[*file.NameError]},
+		{"path outside", func(_ *testing.T, r *release) { r.entry.Files[0].Path = "../x" }, nil, as[*artifact.NameError]},
 		{"no image in the tar", func(_ *testing.T, r *release) { r.members[2].data = []byte("not a tar, but longer than nothing") }, nil, text("read image")},
 		{"image cut off", func(_ *testing.T, r *release) { r.members[2].data = r.members[2].data[:50_000] }, nil, func(err error) bool { return errors.Is(err, io.ErrUnexpectedEOF) }},
 		{"image that lies", func(t *testing.T, r *release) {

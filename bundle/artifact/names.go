@@ -1,4 +1,4 @@
-package file
+package artifact
 
 import (
 	"archive/tar"
@@ -34,10 +34,19 @@ func Ref(space, name, version string) (string, error) {
 	if len(name) > 128 || !namePattern.MatchString(name) {
 		return "", fmt.Errorf("name %q is no repository name: use lower case letters and digits, separated by '.', '_' or '-'", name)
 	}
-	if !tagPattern.MatchString(version) {
-		return "", fmt.Errorf("version %q is no tag: use at most 128 letters, digits, '.', '_' and '-'", version)
+	if err := CheckTag(version); err != nil {
+		return "", err
 	}
 	return space + "/" + name + ":" + version, nil
+}
+
+// CheckTag refuses a version that cannot be a tag (distribution-spec 1.1,
+// "Pulling manifests").
+func CheckTag(version string) error {
+	if !tagPattern.MatchString(version) {
+		return fmt.Errorf("version %q is no tag: use at most 128 letters, digits, '.', '_' and '-'", version)
+	}
+	return nil
 }
 
 // MemberName checks the name of a member of an archive or of a packed directory

@@ -1,42 +1,21 @@
-package file
+package artifact
 
 import (
 	"archive/tar"
-	"context"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
-	"path/filepath"
 	"time"
-
-	"github.com/airlock-project/airlock/bundle"
 )
 
 // MaxEntries bounds the members of a directory artifact, on both ways.
 const MaxEntries = 200_000
 
-func (s *Source) packDirectory(ctx context.Context, path string) (Packed, error) {
-	title := filepath.Base(path)
-	if BaseName(title) != nil {
-		title = s.entry.Name // the definition says "." or "/"
-	}
-	root, err := os.OpenRoot(path)
-	if err != nil {
-		return Packed{}, err
-	}
-	defer root.Close() // only read
-	pr, pw := io.Pipe()
-	go func() { pw.CloseWithError(WriteTar(pw, root.FS(), s.opts.Created)) }()
-	defer pr.Close() // ends the goroutine if packing stops early
-	defer s.opts.Listen.Send(bundle.Event{Op: "resolve", Object: s.Origin(), Done: true})
-	return pack(s.spool, bundle.MediaTypeDirectory, Meta{Title: title, Mode: 0o755}, Watch(ctx, pr, s.opts.Listen, s.Origin()))
-}
-
 // WriteTar writes the files and directories of fsys as a tar that depends on
-// nothing but their names, bytes, executable bits and mtime. Links and devices
-// are a *TypeError, names that cannot be unpacked everywhere a *NameError.
+// nothing but their names, bytes, executable bits and mtime; a directory comes
+// before what is in it. Links and devices are a *TypeError, names that cannot
+// be unpacked everywhere a *NameError.
 func WriteTar(w io.Writer, fsys fs.FS, mtime time.Time) error {
 	tw := tar.NewWriter(w)
 	entries := 0
@@ -74,7 +53,7 @@ func writeEntry(tw *tar.Writer, fsys fs.FS, name string, d fs.DirEntry, mtime ti
 		return err
 	}
 	defer f.Close() // only read
-	if err := tw.WriteHeader(tarHeader(name, tar.TypeReg, NormalMode(fi.Mode()), fi.Size(), mtime)); err != nil {
+	if err := tw.WriteHeader(FileHeader(name, NormalMode(fi.Mode()), fi.Size(), mtime)); err != nil {
 		return fmt.Errorf("pack %q: %w", name, err)
 	}
 	n, err := io.Copy(tw, f)
@@ -84,9 +63,13 @@ func writeEntry(tw *tar.Writer, fsys fs.FS, name string, d fs.DirEntry, mtime ti
 	return err
 }
 
-// tarHeader leaves everything out that a machine could add on its own: owners,
-// access times, and sub-second times, so that no PAX record is written but for
-// a long name.
+// FileHeader is the tar header of a file of size bytes, without anything that a
+// machine could add on its own: owners, access times, sub-second times. No PAX
+// record is written but for a long name.
+func FileHeader(name string, mode fs.FileMode, size int64, mtime time.Time) *tar.Header {
+	return tarHeader(name, tar.TypeReg, mode, size, mtime)
+}
+
 func tarHeader(name string, typ byte, mode fs.FileMode, size int64, mtime time.Time) *tar.Header {
 	return &tar.Header{
 		Typeflag: typ,
@@ -96,4 +79,30 @@ func tarHeader(name string, typ byte, mode fs.FileMode, size int64, mtime time.T
 		ModTime:  time.Unix(mtime.Unix(), 0).UTC(),
 		Format:   tar.FormatPAX,
 	}
+}
+
+// TypeError refuses something that is neither a file nor a directory: a link, a
+// device, a socket.
+type TypeError struct {
+	Name string
+	Mode fs.FileMode
+}
+
+// Error implements error.
+func (e *TypeError) Error() string {
+	return fmt.Sprintf("%q is a %s: only files and directories are carried", e.Name, typeName(e.Mode))
+}
+
+func typeName(m fs.FileMode) string {
+	switch {
+	case m&fs.ModeSymlink != 0:
+		return "symbolic link"
+	case m&(fs.ModeDevice|fs.ModeCharDevice) != 0:
+		return "device"
+	case m&fs.ModeNamedPipe != 0:
+		return "named pipe"
+	case m&fs.ModeSocket != 0:
+		return "socket"
+	}
+	return "special file"
 }

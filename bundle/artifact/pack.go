@@ -1,4 +1,18 @@
-package file
+// Package artifact is how a file or directory becomes an OCI artifact and comes
+// back: the one decision that every source which makes artifacts and whoever
+// takes them out again share.
+//
+// A file becomes an artifact of one zstd layer, a directory one of a tar+zstd
+// layer; annotations of the layer describe the uncompressed bytes ([Meta]). The
+// same content gives the same bytes on every machine: names are sorted, owners
+// are dropped, modes are 0644 or 0755, and every time stamp is the one given.
+// Links and devices are refused on both ways, because what they mean depends on
+// the machine.
+//
+// What comes back is hostile until shown otherwise: every name is checked, every
+// size bounded ([Limits]), and nothing is written but through an os.Root. The
+// checks of names ([MemberName], [LinkTarget]) serve all archives that are read.
+package artifact
 
 import (
 	"bufio"
@@ -82,12 +96,12 @@ type Packed struct {
 
 // Pin returns the pin of an item that is this artifact and nothing else.
 func (p Packed) Pin(item bundle.Item, origin string) bundle.Pin {
-	return ArtifactPin(item, origin, p.Manifest, p.Layer)
+	return Pin(item, origin, p.Manifest, p.Layer)
 }
 
-// ArtifactPin returns the pin of an item that is one artifact manifest with the
+// Pin returns the pin of an item that is one artifact manifest with the
 // empty config, tagged with the item's reference.
-func ArtifactPin(item bundle.Item, origin string, m bundle.Manifest, layers ...bundle.Descriptor) bundle.Pin {
+func Pin(item bundle.Item, origin string, m bundle.Manifest, layers ...bundle.Descriptor) bundle.Pin {
 	m.Ref = item.Ref
 	pin := bundle.Pin{Item: item, Origin: origin, Manifests: []bundle.Manifest{m}}
 	for _, d := range append([]bundle.Descriptor{bundle.EmptyConfig()}, layers...) {
@@ -127,6 +141,15 @@ func Pack(spool *bundle.Spool, title string, mode fs.FileMode, r io.Reader) (Pac
 		return Packed{}, err
 	}
 	return pack(spool, bundle.MediaTypeFile, Meta{Title: title, Mode: NormalMode(mode), ELFMachine: machine}, br)
+}
+
+// PackDirectory spools the tar that r yields, made by WriteTar, as the artifact
+// of a directory called title.
+func PackDirectory(spool *bundle.Spool, title string, r io.Reader) (Packed, error) {
+	if err := BaseName(title); err != nil {
+		return Packed{}, err
+	}
+	return pack(spool, bundle.MediaTypeDirectory, Meta{Title: title, Mode: 0o755}, r)
 }
 
 func pack(spool *bundle.Spool, mediaType string, meta Meta, r io.Reader) (Packed, error) {

@@ -1,0 +1,286 @@
+// Package chart is the action chart.render: a chart out of the bundle, rendered
+// with its carried values and the site's, every image taken from the enclave's
+// registry by digest, as files that kubectl apply -f takes.
+package chart
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"strings"
+
+	"github.com/airlock-project/airlock/bundle"
+	"github.com/airlock-project/airlock/bundle/chart"
+	"github.com/airlock-project/airlock/install"
+	"github.com/airlock-project/airlock/manifests"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// Codes.
+const (
+	codeImages = "REN-01"
+	codeValues = "REN-02"
+	codeAbsent = "REN-03"
+)
+
+// Action is chart.render. Its zero value is ready and safe for concurrent use
+// with different directories.
+type Action struct{}
+
+// arguments are the step's with.
+type arguments struct {
+	Chart       string                   `json:"chart"`   // the name it is carried under
+	Release     string                   `json:"release"` // default: the chart's own name
+	Namespace   string                   `json:"namespace"`
+	KubeVersion string                   `json:"kube_version"`
+	Values      []map[string]any         `json:"values"` // in order, after the carried ones; a later one wins
+	Map         *manifests.RelocationMap `json:"map"`    // where the images are
+	Ignore      []string                 `json:"ignore"` // images left as they are
+	To          string                   `json:"to"`     // directory below the render directory; default: Chart
+}
+
+// Codes implements install.Coder.
+func (Action) Codes() map[string][]string {
+	return map[string][]string{codeImages: {"chart", "images"}, codeValues: {"chart", "reason"}, codeAbsent: {"chart", "have"}}
+}
+
+// carrier is what the action reads of a *verify.Bundle.
+type carrier interface {
+	Items() iter.Seq2[bundle.Entry, error]
+	Manifest(d digest.Digest) (raw []byte, desc bundle.Descriptor, ok bool)
+	ReadBlob(ctx context.Context, desc bundle.Descriptor) ([]byte, error)
+	Fetch(ctx context.Context, desc bundle.Descriptor) (io.ReadCloser, error)
+}
+
+// Plan says what would be written. Where the images will be need not be known
+// yet.
+func (Action) Plan(ctx context.Context, in install.Input) (install.Change, error) {
+	return plan(ctx, in.Bundle, in)
+}
+
+// Apply renders and writes. Its outputs are render.dir (an absolute path) and
+// render.images (the references in the files).
+func (Action) Apply(ctx context.Context, in install.Input) (install.Result, error) {
+	return apply(ctx, in.Bundle, in)
+}
+
+func plan(ctx context.Context, b carrier, in install.Input) (install.Change, error) {
+	if _, known := in.With["map"].(map[string]any); !known {
+		with := make(map[string]any, len(in.With))
+		for k, v := range in.With {
+			if k != "map" {
+				with[k] = v
+			}
+		}
+		in.With = with
+	}
+	a, err := decode(in)
+	if err != nil {
+		return install.Change{}, err
+	}
+	objects, finding, err := render(ctx, b, a)
+	if err != nil {
+		return install.Change{}, err
+	}
+	if finding != nil {
+		return install.Change{}, errors.New(finding.Detail)
+	}
+	c := install.Change{Summary: fmt.Sprintf("render chart %s: %d objects into %s", a.Chart, len(objects), a.To)}
+	for _, ref := range chart.Images(objects) {
+		c.Details = append(c.Details, ref.Image+" in "+ref.Where)
+	}
+	return c, nil
+}
+
+func decode(in install.Input) (arguments, error) {
+	var a arguments
+	if err := in.Decode(&a); err != nil {
+		return a, err
+	}
+	if a.Chart == "" {
+		return a, errors.New("want chart, the name of a carried chart")
+	}
+	if a.To == "" {
+		a.To = a.Chart
+	}
+	if strings.Trim(a.To, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.") != "" || strings.HasPrefix(a.To, ".") {
+		return a, fmt.Errorf("to %q is not one directory name", a.To)
+	}
+	return a, nil
+}
+
+func apply(ctx context.Context, b carrier, in install.Input) (install.Result, error) {
+	a, err := decode(in)
+	if err != nil {
+		return install.Result{}, err
+	}
+	if a.Map == nil {
+		return install.Result{}, errors.New("want map, the relocation map of the mirrored images")
+	}
+	if in.Render == "" {
+		return install.Result{}, errors.New("no render directory is given")
+	}
+	objects, finding, err := render(ctx, b, a)
+	if err != nil {
+		return install.Result{}, err
+	}
+	if finding != nil {
+		return install.Result{Findings: []install.Finding{*finding}}, nil
+	}
+	objects, finding, err = relocate(objects, a)
+	if err != nil {
+		return install.Result{}, err
+	}
+	if finding != nil {
+		return install.Result{Findings: []install.Finding{*finding}}, nil
+	}
+	files, err := chart.Files(objects)
+	if err != nil {
+		return install.Result{}, err
+	}
+	dir, changed, err := write(in.Render, a.To, files)
+	if err != nil {
+		return install.Result{}, fmt.Errorf("write chart %s: %w", a.Chart, err)
+	}
+	images := []any{}
+	for _, ref := range chart.Images(objects) {
+		if n := len(images); n == 0 || images[n-1] != ref.Image {
+			images = append(images, ref.Image)
+		}
+	}
+	return install.Result{Outputs: map[string]any{"render.dir": dir, "render.images": images}, Changed: changed}, nil
+}
+
+// render loads the chart and its values out of the bundle and renders it.
+func render(ctx context.Context, b carrier, a arguments) ([]chart.Object, *install.Finding, error) {
+	c, finding, err := load(ctx, b, a.Chart)
+	if err != nil || finding != nil {
+		return nil, finding, err
+	}
+	values, err := carriedValues(ctx, b, a.Chart)
+	if err != nil {
+		return nil, nil, err
+	}
+	for i, v := range a.Values {
+		own, err := json.Marshal(v) // JSON is YAML
+		if err != nil {
+			return nil, nil, fmt.Errorf("encode values: %w", err)
+		}
+		values = append(values, chart.ValuesFile{Name: fmt.Sprintf("values[%d] of the checklist", i), Data: own})
+	}
+	objects, err := c.Render(ctx, chart.Options{ReleaseName: a.Release, Namespace: a.Namespace, KubeVersion: a.KubeVersion, Values: values})
+	if _, ok := errors.AsType[*chart.SchemaError](err); ok {
+		return nil, &install.Finding{Code: codeValues, Detail: err.Error(), Fields: map[string]string{"chart": a.Chart, "reason": err.Error()}}, nil
+	}
+	if err != nil {
+		return nil, nil, fmt.Errorf("render chart %s: %w", a.Chart, err)
+	}
+	if a.Namespace != "" {
+		objects = chart.WithNamespace(objects, a.Namespace)
+	}
+	return objects, nil, nil
+}
+
+// roots lists the carried items of a kind.
+func roots(b carrier, kind string) ([]bundle.Entry, error) {
+	var out []bundle.Entry
+	for e, err := range b.Items() {
+		if err != nil {
+			return nil, fmt.Errorf("list bundle: %w", err)
+		}
+		if e.Kind == kind && e.Role == bundle.RoleRoot {
+			out = append(out, e)
+		}
+	}
+	return out, nil
+}
+
+func manifestOf(b carrier, e bundle.Entry) (ocispec.Manifest, error) {
+	var m ocispec.Manifest
+	raw, _, ok := b.Manifest(e.Digest)
+	if !ok {
+		return m, fmt.Errorf("%s %s: manifest %s is not carried", e.Kind, e.Name, e.Digest)
+	}
+	if err := json.Unmarshal(raw, &m); err != nil {
+		return m, fmt.Errorf("%s %s: decode manifest: %w", e.Kind, e.Name, err)
+	}
+	return m, nil
+}
+
+// load reads a carried chart.
+func load(ctx context.Context, b carrier, name string) (*chart.Chart, *install.Finding, error) {
+	entries, err := roots(b, bundle.KindChart)
+	if err != nil {
+		return nil, nil, err
+	}
+	var have []string
+	for _, e := range entries {
+		if e.Name != name {
+			have = append(have, e.Name)
+			continue
+		}
+		m, err := manifestOf(b, e)
+		if err != nil {
+			return nil, nil, err
+		}
+		for _, l := range m.Layers {
+			if l.MediaType == chart.MediaTypeArchive {
+				return loadLayer(ctx, b, name, l)
+			}
+		}
+		return nil, nil, fmt.Errorf("chart %s: its manifest has no layer of type %s", name, chart.MediaTypeArchive)
+	}
+	list := strings.Join(have, ", ")
+	return nil, &install.Finding{
+		Code: codeAbsent, Detail: fmt.Sprintf("the bundle carries no chart %q; it carries %s", name, list),
+		Fields: map[string]string{"chart": name, "have": list},
+	}, nil
+}
+
+func loadLayer(ctx context.Context, b carrier, name string, layer bundle.Descriptor) (*chart.Chart, *install.Finding, error) {
+	rc, err := b.Fetch(ctx, layer)
+	if err != nil {
+		return nil, nil, fmt.Errorf("read chart %s: %w", name, err)
+	}
+	defer rc.Close()
+	c, err := chart.Load(rc)
+	if err != nil {
+		return nil, nil, fmt.Errorf("load chart %s: %w", name, err)
+	}
+	return c, nil, nil
+}
+
+// carriedValues reads the values files that the bundle carries for a chart, in
+// the order in which they were merged when its images were found.
+func carriedValues(ctx context.Context, b carrier, name string) ([]chart.ValuesFile, error) {
+	entries, err := roots(b, bundle.KindFile)
+	if err != nil {
+		return nil, err
+	}
+	for _, e := range entries {
+		if e.Name != "values-"+name {
+			continue
+		}
+		m, err := manifestOf(b, e)
+		if err != nil {
+			return nil, err
+		}
+		if m.ArtifactType != chart.ArtifactTypeValues {
+			continue // a file that happens to have the name
+		}
+		var out []chart.ValuesFile
+		for _, l := range m.Layers {
+			data, err := b.ReadBlob(ctx, l)
+			if err != nil {
+				return nil, fmt.Errorf("read values of chart %s: %w", name, err)
+			}
+			out = append(out, chart.ValuesFile{Name: l.Annotations[ocispec.AnnotationTitle], Data: data})
+		}
+		return out, nil
+	}
+	return nil, nil
+}

@@ -1,0 +1,288 @@
+package chart
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"iter"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/airlock-project/airlock/bundle"
+	"github.com/airlock-project/airlock/bundle/chart"
+	"github.com/airlock-project/airlock/install"
+	"github.com/airlock-project/airlock/manifests"
+	"github.com/google/go-cmp/cmp"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// carried is a bundle as far as the action reads it.
+type carried struct {
+	entries []bundle.Entry
+	blobs   map[digest.Digest][]byte
+}
+
+func (c *carried) Items() iter.Seq2[bundle.Entry, error] {
+	return func(yield func(bundle.Entry, error) bool) {
+		for _, e := range c.entries {
+			if !yield(e, nil) {
+				return
+			}
+		}
+	}
+}
+
+func (c *carried) Manifest(d digest.Digest) ([]byte, bundle.Descriptor, bool) {
+	raw, ok := c.blobs[d]
+	return raw, bundle.Descriptor{Digest: d}, ok
+}
+
+func (c *carried) ReadBlob(_ context.Context, desc bundle.Descriptor) ([]byte, error) {
+	raw, ok := c.blobs[desc.Digest]
+	if !ok {
+		return nil, errors.New("no such blob")
+	}
+	return raw, nil
+}
+
+func (c *carried) Fetch(ctx context.Context, desc bundle.Descriptor) (io.ReadCloser, error) {
+	raw, err := c.ReadBlob(ctx, desc)
+	return io.NopCloser(bytes.NewReader(raw)), err
+}
+
+func (c *carried) add(media string, data []byte) bundle.Descriptor {
+	d := digest.FromBytes(data)
+	c.blobs[d] = data
+	return bundle.Descriptor{MediaType: media, Digest: d, Size: int64(len(data))}
+}
+
+func (c *carried) item(t *testing.T, kind, name, artifactType string, layers ...bundle.Descriptor) {
+	t.Helper()
+	raw, err := json.Marshal(ocispec.Manifest{ArtifactType: artifactType, Layers: layers})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.entries = append(c.entries, bundle.Entry{Descriptor: c.add(ocispec.MediaTypeImageManifest, raw), Item: bundle.Item{Kind: kind, Name: name}, Role: bundle.RoleRoot})
+}
+
+const deployment = `apiVersion: apps/v1
+kind: Deployment
+metadata: {name: {{ .Release.Name }}}
+spec:
+  replicas: {{ .Values.replicas }}
+  template:
+    spec:
+      containers:
+        - {name: web, image: {{ .Values.image | quote }}}
+        - {name: proxy, image: "quay.io/a/proxy:2"}
+`
+
+// newBundle carries a chart with a schema and one values file.
+func newBundle(t *testing.T) *carried {
+	t.Helper()
+	dir := t.TempDir()
+	for name, text := range map[string]string{
+		"Chart.yaml":                "apiVersion: v2\nname: web\nversion: 1.0.0\n",
+		"values.yaml":               "image: none\nreplicas: 1\n",
+		"values.schema.json":        `{"type":"object","properties":{"replicas":{"type":"integer"}}}`,
+		"templates/deployment.yaml": deployment,
+		"templates/crd.yaml":        "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: conf}\ndata: {image: \"quay.io/a/proxy:2\"}\n",
+	} {
+		path := filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var tgz bytes.Buffer
+	if err := chart.Package(&tgz, dir, time.Unix(0, 0)); err != nil {
+		t.Fatal(err)
+	}
+	c := &carried{blobs: make(map[digest.Digest][]byte)}
+	c.item(t, bundle.KindChart, "front", "", c.add(chart.MediaTypeArchive, tgz.Bytes()))
+	c.item(t, bundle.KindFile, "values-front", chart.ArtifactTypeValues, c.add(chart.MediaTypeValues, []byte("image: backend:v1\nreplicas: 3\n")))
+	return c
+}
+
+func relocation() map[string]any {
+	raw, err := json.Marshal(manifests.RelocationMap{Entries: []manifests.Relocation{
+		{Kind: "image", Source: "backend:v1", SourceDigest: "sha256:" + strings.Repeat("a", 64), Target: "harbor:5000/airlock/backend:v1", Digest: "sha256:" + strings.Repeat("a", 64)},
+		{Kind: "image", Source: "quay.io/a/proxy:2", SourceDigest: "sha256:" + strings.Repeat("c", 64), Target: "harbor:5000/airlock/a/proxy:2", Digest: "sha256:" + strings.Repeat("b", 64)},
+	}})
+	if err != nil {
+		panic(err)
+	}
+	var m map[string]any
+	if err := json.Unmarshal(raw, &m); err != nil {
+		panic(err)
+	}
+	return m
+}
+
+func input(t *testing.T, more map[string]any) install.Input {
+	t.Helper()
+	with := map[string]any{"chart": "front", "release": "prod", "namespace": "apps", "map": relocation()}
+	for k, v := range more {
+		with[k] = v
+	}
+	return install.Input{With: with, Render: filepath.Join(t.TempDir(), "render")}
+}
+
+func TestApply(t *testing.T) {
+	in := input(t, map[string]any{"values": []any{map[string]any{"replicas": int64(5)}}})
+	b := newBundle(t)
+	res, err := apply(t.Context(), b, in)
+	if err != nil || len(res.Findings) != 0 || !res.Changed {
+		t.Fatalf("%+v, %v", res, err)
+	}
+	dir := filepath.Join(in.Render, "front")
+	want := map[string]any{"render.dir": dir, "render.images": []any{
+		"harbor:5000/airlock/a/proxy:2@sha256:" + strings.Repeat("b", 64), "harbor:5000/airlock/backend:v1@sha256:" + strings.Repeat("a", 64),
+	}}
+	if d := cmp.Diff(want, res.Outputs); d != "" {
+		t.Error(d)
+	}
+	text := readAll(t, dir)
+	for _, want := range []string{"name: prod", "namespace: apps", "replicas: 5", "harbor:5000/airlock/backend:v1@sha256:aaaa"} {
+		if !strings.Contains(text, want) {
+			t.Errorf("files lack %q:\n%s", want, text)
+		}
+	}
+	if strings.Contains(text, "quay.io") {
+		t.Errorf("a reference was left:\n%s", text)
+	}
+	if res, err = apply(t.Context(), b, in); err != nil || res.Changed {
+		t.Errorf("a second time: %+v, %v", res, err)
+	}
+	in.With["values"] = []any{map[string]any{"replicas": int64(6)}}
+	if res, err = apply(t.Context(), b, in); err != nil || !res.Changed || !strings.Contains(readAll(t, dir), "replicas: 6") {
+		t.Errorf("after a change: %+v, %v", res, err)
+	}
+	if left, err := filepath.Glob(filepath.Join(in.Render, ".*")); err != nil || len(left) != 0 {
+		t.Errorf("left behind: %v, %v", left, err)
+	}
+}
+
+func readAll(t *testing.T, dir string) string {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(dir, "*.yaml"))
+	if err != nil || len(files) != 2 {
+		t.Fatalf("files %v, %v", files, err)
+	}
+	var b strings.Builder
+	for _, f := range files {
+		raw, err := os.ReadFile(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b.Write(raw)
+	}
+	return b.String()
+}
+
+func TestFindings(t *testing.T) {
+	for name, c := range map[string]struct {
+		with map[string]any
+		code string
+		want string
+	}{
+		"not mirrored":   {map[string]any{"values": []any{map[string]any{"image": "other.example.com/x:1"}}}, "REN-01", "other.example.com/x:1 in Deployment/prod"},
+		"against schema": {map[string]any{"values": []any{map[string]any{"replicas": "many"}}}, "REN-02", "replicas"},
+		"other chart":    {map[string]any{"chart": "back"}, "REN-03", "front"},
+	} {
+		in := input(t, c.with)
+		res, err := apply(t.Context(), newBundle(t), in)
+		if err != nil || len(res.Findings) != 1 || res.Findings[0].Code != c.code || !strings.Contains(res.Findings[0].Detail, c.want) {
+			t.Errorf("%s: %+v, %v", name, res.Findings, err)
+		}
+		if _, err := os.Stat(in.Render); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("%s: something was written: %v", name, err)
+		}
+	}
+}
+
+func TestIgnoredImageStays(t *testing.T) {
+	in := input(t, map[string]any{"values": []any{map[string]any{"image": "other.example.com/x:1"}}, "ignore": []any{"other.example.com/x:1"}})
+	res, err := apply(t.Context(), newBundle(t), in)
+	if err != nil || len(res.Findings) != 0 || !strings.Contains(readAll(t, res.Outputs["render.dir"].(string)), "other.example.com/x:1") {
+		t.Errorf("%+v, %v", res, err)
+	}
+}
+
+func TestForeignDirectoryIsKept(t *testing.T) {
+	in := input(t, nil)
+	dir := filepath.Join(in.Render, "front")
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "mine"), []byte("x"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := apply(t.Context(), newBundle(t), in); err == nil || !strings.Contains(err.Error(), "holds something else") {
+		t.Errorf("error %v", err)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "mine")); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestCrashLeftoversAreCleared(t *testing.T) {
+	in := input(t, nil)
+	for _, name := range []string{".front.partial", ".front.old"} {
+		if err := os.MkdirAll(filepath.Join(in.Render, name, "x"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := apply(t.Context(), newBundle(t), in); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestPlanNeedsNoMap(t *testing.T) {
+	in := input(t, map[string]any{"map": "(known later)"})
+	c, err := plan(t.Context(), newBundle(t), in)
+	if err != nil || c.Summary != "render chart front: 2 objects into front" || len(c.Details) != 3 {
+		t.Errorf("%+v, %v", c, err)
+	}
+	if _, err := os.Stat(in.Render); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("a plan wrote: %v", err)
+	}
+}
+
+func TestArguments(t *testing.T) {
+	for _, more := range []map[string]any{{"chart": ""}, {"to": "../up"}, {"to": "a/b"}, {"to": ".."}, {"to": ".git"}, {"map": nil}, {"colour": "red"}} {
+		if _, err := apply(t.Context(), newBundle(t), input(t, more)); err == nil {
+			t.Errorf("%v is accepted", more)
+		}
+	}
+}
+
+func TestFind(t *testing.T) {
+	a, c := "sha256:"+strings.Repeat("a", 64), "sha256:"+strings.Repeat("c", 64)
+	m := &manifests.RelocationMap{Entries: []manifests.Relocation{
+		{Kind: "chart", Source: "charts/web:1", Target: "r/charts/web:1"},
+		{Kind: "image", Source: "docker.io/library/postgres:16", Target: "r.example/library/postgres:16", SourceDigest: c, Digest: a},
+		{Kind: "image", Source: "acme/app:v1@" + c, Target: "r.example/acme/app:v1", SourceDigest: c, Digest: a},
+		{Kind: "image", Source: "busybox", Target: "r.example/library/busybox:latest", Digest: a},
+	}}
+	for image, want := range map[string]string{
+		"postgres:16": "r.example/library/postgres:16", "docker.io/postgres:16": "r.example/library/postgres:16",
+		"index.docker.io/library/postgres:16": "r.example/library/postgres:16", "postgres:16@" + c: "r.example/library/postgres:16",
+		"postgres@" + a: "r.example/library/postgres:16", "postgres:16@sha256:" + strings.Repeat("d", 64): "", "postgres:17": "", "postgres": "",
+		"acme/app:v1": "r.example/acme/app:v1", "acme/app@" + c: "r.example/acme/app:v1", "busybox:latest": "r.example/library/busybox:latest",
+		"r.example/acme/app:v1": "r.example/acme/app:v1", "quay.io/acme/app:v1": "", "charts/web:1": "", "localhost/acme/app:v1": "",
+	} {
+		e, ok := find(m, image)
+		if got := e.Target; got != want || ok != (want != "") {
+			t.Errorf("%s: %q, want %q", image, got, want)
+		}
+	}
+}

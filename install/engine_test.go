@@ -1,0 +1,547 @@
+package install
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/airlock-project/airlock/bundle"
+	"github.com/airlock-project/airlock/manifests"
+	"github.com/airlock-project/airlock/verify"
+	"github.com/google/go-cmp/cmp"
+	"github.com/opencontainers/go-digest"
+)
+
+// fakeBundle is a carrier that holds nothing but what its fields say.
+type fakeBundle struct {
+	info    verify.Info
+	entries []bundle.Entry
+	blobs   map[digest.Digest][]byte
+}
+
+func (f *fakeBundle) Info() verify.Info { return f.info }
+
+func (f *fakeBundle) Decision() verify.Decision {
+	return verify.Decision{Policy: "key:SHA256:aa", Signers: []verify.Signer{{Name: "vendor", Role: "vendor", Fingerprint: "SHA256:aa"}}}
+}
+
+func (f *fakeBundle) Items() iter.Seq2[bundle.Entry, error] {
+	return func(yield func(bundle.Entry, error) bool) {
+		for _, e := range f.entries {
+			if !yield(e, nil) {
+				return
+			}
+		}
+	}
+}
+
+func (f *fakeBundle) Manifest(d digest.Digest) ([]byte, bundle.Descriptor, bool) {
+	raw, ok := f.blobs[d]
+	return raw, bundle.Descriptor{Digest: d, Size: int64(len(raw))}, ok
+}
+
+func (f *fakeBundle) ReadBlob(_ context.Context, desc bundle.Descriptor) ([]byte, error) {
+	raw, ok := f.blobs[desc.Digest]
+	if !ok {
+		return nil, errors.New("no such blob")
+	}
+	return raw, nil
+}
+
+// shop is a site with fake kinds whose behaviour a test turns.
+type shop struct {
+	t     *testing.T
+	bun   *fakeBundle
+	list  *manifests.Checklist
+	opts  Options
+	calls []string // names of what ran, in order
+	fail  map[string]Finding
+	err   map[string]error
+	seen  map[string]map[string]any
+	clock time.Time
+	hook  func(name string)
+}
+
+func (s *shop) Codes() map[string][]string { return map[string][]string{"KET-01": {"name", "tool"}} }
+
+func (s *shop) Run(ctx context.Context, in Input) (Result, error) { return s.call(ctx, "look ", in) }
+
+func (s *shop) Apply(ctx context.Context, in Input) (Result, error) { return s.call(ctx, "do ", in) }
+
+func (s *shop) Plan(_ context.Context, in Input) (Change, error) {
+	name, _ := in.With["name"].(string)
+	return Change{Summary: "make " + name, Details: []string{fmt.Sprint(in.With["password"])}}, nil
+}
+
+func (s *shop) call(ctx context.Context, verb string, in Input) (Result, error) {
+	name, _ := in.With["name"].(string)
+	s.calls = append(s.calls, verb+name)
+	s.seen[verb+name] = in.With
+	if s.hook != nil {
+		s.hook(name)
+	}
+	var res Result
+	if out, ok := in.With["outputs"].(map[string]any); ok {
+		res.Outputs = maps.Clone(out)
+	}
+	if f, ok := s.fail[name]; ok {
+		res.Findings = append(res.Findings, f)
+	}
+	return res, errors.Join(s.err[name], ctx.Err())
+}
+
+func newShop(t *testing.T) *shop {
+	t.Helper()
+	data, err := os.ReadFile("testdata/brewery.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	list, err := manifests.ParseChecklist("brewery.yaml", data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &shop{
+		t: t, list: list, fail: make(map[string]Finding), err: make(map[string]error), seen: make(map[string]map[string]any),
+		clock: time.Date(2026, 11, 22, 10, 0, 0, 0, time.UTC),
+		bun:   &fakeBundle{info: verify.Info{Digest: digest.FromString("bundle"), Info: bundle.Info{Product: "brewery", Version: "v1", Release: 3}}},
+	}
+	s.opts = Options{
+		Site: &manifests.Site{Name: "cellar", Platform: "onprem", Airgap: "isolated", Inputs: map[string]any{
+			"kettle.name": "kettle.example.internal", "cellar.password": "env:CELLAR_PASSWORD",
+		}},
+		SiteDir: t.TempDir(),
+		State:   filepath.Join(t.TempDir(), "state"),
+		Probes:  map[string]Probe{"look": s},
+		Actions: map[string]Action{"change": s},
+		Secret:  func(string) ([]byte, error) { return []byte("hunter2-and-more"), nil },
+		Now:     func() time.Time { s.clock = s.clock.Add(time.Second); return s.clock },
+		Actor:   "ops",
+	}
+	return s
+}
+
+func (s *shop) run() *Report {
+	s.t.Helper()
+	rep, err := s.try(s.t.Context())
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return rep
+}
+
+func (s *shop) try(ctx context.Context) (*Report, error) {
+	s.calls = nil
+	e, err := newEngine(s.bun, s.list, s.opts)
+	if err != nil {
+		return nil, err
+	}
+	return e.Run(ctx)
+}
+
+func states(rep *Report) map[string]State {
+	out := make(map[string]State)
+	for _, ph := range rep.Phases {
+		for _, i := range ph.Items {
+			out[i.ID] = i.State
+		}
+	}
+	return out
+}
+
+func item(t *testing.T, rep *Report, id string) ItemReport {
+	t.Helper()
+	for _, ph := range rep.Phases {
+		for _, i := range ph.Items {
+			if i.ID == id {
+				return i
+			}
+		}
+	}
+	t.Fatalf("no item %s in the report", id)
+	return ItemReport{}
+}
+
+func wantStates(t *testing.T, rep *Report, want map[string]State) {
+	t.Helper()
+	got := states(rep)
+	for id, w := range want {
+		if got[id] != w {
+			t.Errorf("%s is %s (%s), want %s", id, got[id], item(t, rep, id).Reason, w)
+		}
+	}
+}
+
+func TestRun(t *testing.T) {
+	t.Parallel()
+	s := newShop(t)
+	rep := s.run()
+	wantStates(t, rep, map[string]State{
+		"clean-kettle": StatePass, "weigh-hops": StatePass, "brew": StatePass, "mash": StatePass, "boil": StatePass,
+		"cool": StateSkipped, "taste": StateWaiting, "export": StateSkipped,
+	})
+	if rep.Status != StatusWaiting {
+		t.Errorf("status %s, want waiting", rep.Status)
+	}
+	if d := cmp.Diff([]string{"look kettle.example.internal", "look hops", "do mash", "look mash", "do boil"}, s.calls); d != "" {
+		t.Error(d)
+	}
+	want := map[string]any{"name": "boil", "password": "hunter2-and-more", "gravity": "g12"}
+	if d := cmp.Diff(want, s.seen["do boil"]); d != "" {
+		t.Error(d)
+	}
+	if got := s.seen["look mash"]["seen"]; got != int64(12) {
+		t.Errorf("the item's own output reached its probe as %#v", got)
+	}
+	if got := item(t, rep, "taste").Reason; got != "brewer has to state: I drank from kettle.example.internal" {
+		t.Errorf("reason %q", got)
+	}
+	if got := item(t, rep, "cool").Reason; got != "condition is false: in.kettle.size > 100" {
+		t.Errorf("reason %q", got)
+	}
+	if got := item(t, rep, "export").Reason; got != "platform onprem is not one of eks" {
+		t.Errorf("reason %q", got)
+	}
+	if _, err := VerifyState(s.opts.State, nil); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestFailureBlocksDependantsOnly(t *testing.T) {
+	t.Parallel()
+	s := newShop(t)
+	s.fail["kettle.example.internal"] = Finding{Code: "KET-01", Fields: map[string]string{"name": "kettle", "tool": "a brush"}, Detail: "mould"}
+	rep := s.run()
+	wantStates(t, rep, map[string]State{"clean-kettle": StateFail, "weigh-hops": StatePass, "mash": StateBlocked, "boil": StateBlocked, "brew": StateBlocked, "taste": StateBlocked})
+	if rep.Status != StatusFailed {
+		t.Errorf("status %s", rep.Status)
+	}
+	f := item(t, rep, "clean-kettle").Findings[0]
+	want := FindingReport{Step: "look", Code: "KET-01", Severity: SeverityFail, Cause: "kettle kettle is dirty", Fix: "scrub kettle with a brush", Detail: "mould"}
+	if d := cmp.Diff(want, f); d != "" {
+		t.Error(d)
+	}
+	if rep.Left[0].Item != "clean-kettle" || rep.Left[0].What != "KET-01: scrub kettle with a brush" {
+		t.Errorf("left %+v", rep.Left[0])
+	}
+}
+
+func TestKeepGoingStartsIndependentActions(t *testing.T) {
+	t.Parallel()
+	for _, keep := range []bool{false, true} {
+		s := newShop(t)
+		mash := slices.IndexFunc(s.list.Items, func(i manifests.Item) bool { return i.ID == "mash" })
+		s.list.Items[mash].Needs = nil
+		s.err["kettle.example.internal"] = errors.New("no light")
+		s.opts.KeepGoing = keep
+		want := StateBlocked
+		if keep {
+			want = StatePass
+		}
+		wantStates(t, s.run(), map[string]State{"clean-kettle": StateFail, "weigh-hops": StatePass, "mash": want})
+	}
+}
+
+func TestSeverities(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		finding, step string
+		want          State
+		status        Status
+	}{
+		{"fail", "", StateFail, StatusFailed}, {"", "", StateFail, StatusFailed}, {"warn", "fail", StateWarn, StatusWaiting},
+		{"fail", "warn", StateWarn, StatusWaiting}, {"fail", "info", StatePass, StatusWaiting}, {"info", "warn", StatePass, StatusWaiting},
+	} {
+		s := newShop(t)
+		s.list.Items[0].Probes[0].Severity = c.step
+		s.fail["kettle.example.internal"] = Finding{Severity: Severity(c.finding), Detail: "x"}
+		rep := s.run()
+		if got := states(rep)["clean-kettle"]; got != c.want || rep.Status != c.status {
+			t.Errorf("%q under step %q: %s, %s; want %s, %s", c.finding, c.step, got, rep.Status, c.want, c.status)
+		}
+	}
+}
+
+func TestOptionalFailureIsPartial(t *testing.T) {
+	t.Parallel()
+	s := newShop(t)
+	s.fail["hops"] = Finding{Detail: "too light"}
+	s.opts.Phases = "1-2"
+	if rep := s.run(); rep.Status != StatusPartial {
+		t.Errorf("status %s", rep.Status)
+	}
+}
+
+func TestUnavailableIsNeverPassed(t *testing.T) {
+	t.Parallel()
+	s := newShop(t)
+	delete(s.opts.Actions, "change")
+	rep := s.run()
+	wantStates(t, rep, map[string]State{"clean-kettle": StatePass, "mash": StateUnavailable, "boil": StateUnavailable, "brew": StateUnavailable, "taste": StateBlocked})
+	if rep.Status != StatusPartial {
+		t.Errorf("status %s", rep.Status)
+	}
+	if got := item(t, rep, "mash").Reason; got != "this version of Airlock has no step change" {
+		t.Errorf("reason %q", got)
+	}
+}
+
+func TestSelection(t *testing.T) {
+	t.Parallel()
+	s := newShop(t)
+	s.opts.Phases = "2"
+	wantStates(t, s.run(), map[string]State{"clean-kettle": StatePending, "mash": StateBlocked})
+	s.opts.Phases, s.opts.Items = "", []string{"clean-kettle"}
+	if rep := s.run(); rep.Status != StatusDone {
+		t.Errorf("status %s", rep.Status)
+	}
+	s.opts.Phases, s.opts.Items = "", []string{"brew"}
+	rep := s.run()
+	wantStates(t, rep, map[string]State{"clean-kettle": StatePass, "mash": StatePass, "boil": StatePass, "taste": StatePending})
+	if rep.Status != StatusDone {
+		t.Errorf("status %s", rep.Status)
+	}
+	for _, o := range []Options{{Phases: "9"}, {Phases: "2-1"}, {Phases: "x"}, {Items: []string{"nope"}}} {
+		s.opts.Phases, s.opts.Items = o.Phases, o.Items
+		_, err := s.try(t.Context())
+		if _, ok := errors.AsType[*SelectionError](err); !ok {
+			t.Errorf("%+v: error %v, want *SelectionError", o, err)
+		}
+	}
+}
+
+func TestResume(t *testing.T) {
+	t.Parallel()
+	recipe := filepath.Join(t.TempDir(), "recipe")
+	if err := os.WriteFile(recipe, []byte("hops"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	everything := []string{"look kettle.example.internal", "look hops", "do mash", "look mash", "do boil"}
+	for name, c := range map[string]struct {
+		change func(s *shop)
+		want   []string
+	}{
+		"nothing changed": {func(*shop) {}, nil},
+		"an input":        {func(s *shop) { s.opts.Site.Inputs["kettle.size"] = int64(11) }, []string{"look kettle.example.internal", "do mash", "look mash", "do boil"}},
+		"another bundle":  {func(s *shop) { s.bun.info.Digest = digest.FromString("other") }, everything},
+		"the definition": {func(s *shop) {
+			for i := range s.list.Items {
+				if s.list.Items[i].ID == "boil" {
+					s.list.Items[i].Steps[0].With["more"] = "heat"
+				}
+			}
+		}, []string{"do boil"}},
+		"a secret": {func(s *shop) { s.opts.Secret = func(string) ([]byte, error) { return []byte("other-password"), nil } }, []string{"do boil"}},
+		"a file's content": {func(s *shop) {
+			if err := os.WriteFile(recipe, []byte("more hops"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}, []string{"do mash", "look mash", "do boil"}},
+		"too old":         {func(s *shop) { s.clock = s.clock.Add(2 * time.Hour) }, []string{"look kettle.example.internal", "do mash", "look mash", "do boil"}},
+		"the clock back":  {func(s *shop) { s.clock = s.clock.Add(-24 * time.Hour) }, []string{"look kettle.example.internal", "do mash", "look mash", "do boil"}},
+		"without resume":  {func(s *shop) { s.opts.Resume = false }, everything},
+		"an unused input": {func(s *shop) { s.opts.Site.Inputs["hops.kind"] = "saaz" }, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newShop(t)
+			for i := range s.list.Items { // a secret output is not kept, which is another test
+				delete(s.list.Items[i].Outputs, "mash.key")
+			}
+			s.opts.Site.Inputs["recipe"] = "file:" + recipe
+			first := s.run()
+			s.opts.Resume = true
+			c.change(s)
+			second := s.run()
+			if d := cmp.Diff(c.want, s.calls); d != "" {
+				t.Error(d)
+			}
+			if same := first.RunID == second.RunID; same != s.opts.Resume {
+				t.Errorf("run ids %s and %s", first.RunID, second.RunID)
+			}
+			if _, err := VerifyState(s.opts.State, nil); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+func TestSecretOutputIsMadeAgain(t *testing.T) {
+	t.Parallel()
+	s := newShop(t)
+	s.run()
+	s.opts.Resume = true
+	s.run()
+	if d := cmp.Diff([]string{"do mash", "look mash", "do boil"}, s.calls); d != "" {
+		t.Error(d)
+	}
+}
+
+func TestPeoplesStatementsStay(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		newer bool
+		want  State
+	}{{false, StateAttested}, {true, StateWaiting}} {
+		s := newShop(t)
+		if !c.newer { // a secret output makes mash run again, so that it is newer than the statement
+			for i := range s.list.Items {
+				delete(s.list.Items[i].Outputs, "mash.key")
+			}
+		}
+		s.run()
+		patch(t, s.opts.State, func(snap *snapshot) { snap.Items["taste"].State = StateAttested })
+		s.opts.Resume = true
+		rep := s.run()
+		wantStates(t, rep, map[string]State{"taste": c.want})
+		if done := rep.Status == StatusDone; done == c.newer {
+			t.Errorf("status %s", rep.Status)
+		}
+		if said := strings.Contains(strings.Join(ledgerLines(t, s.opts.State), ""), `"event":"stale"`); said != c.newer {
+			t.Errorf("the ledger says stale: %v", said)
+		}
+	}
+}
+
+func TestInterruptedRunGoesOn(t *testing.T) {
+	t.Parallel()
+	s := newShop(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	s.hook = func(name string) {
+		if name == "boil" {
+			cancel()
+		}
+	}
+	rep, err := s.try(ctx)
+	if !errors.Is(err, context.Canceled) || rep == nil || !rep.Stopped {
+		t.Fatalf("report %v, error %v", rep, err)
+	}
+	wantStates(t, rep, map[string]State{"mash": StatePass, "boil": StateRunning, "taste": StatePending})
+	s.hook, s.opts.Resume = nil, true
+	rep = s.run()
+	wantStates(t, rep, map[string]State{"boil": StatePass, "taste": StateWaiting})
+	if got := item(t, rep, "boil").Attempt; got != 2 {
+		t.Errorf("attempt %d", got)
+	}
+}
+
+func TestTimeout(t *testing.T) {
+	t.Parallel()
+	s := newShop(t)
+	s.list.Items[0].Probes[0].Timeout = "10ms"
+	s.hook = func(name string) {
+		if strings.HasPrefix(name, "kettle") {
+			time.Sleep(30 * time.Millisecond)
+		}
+	}
+	got := item(t, s.run(), "clean-kettle")
+	if got.State != StateFail || !strings.Contains(got.Findings[0].Detail, "no end after 10ms") {
+		t.Errorf("%+v", got)
+	}
+}
+
+func TestStepCondition(t *testing.T) {
+	t.Parallel()
+	s := newShop(t)
+	s.list.Items[0].Probes[0].When = "in.kettle.size > 100"
+	rep := s.run()
+	wantStates(t, rep, map[string]State{"clean-kettle": StatePass})
+	if slices.Contains(s.calls, "look kettle.example.internal") {
+		t.Error("the probe ran")
+	}
+}
+
+func TestOutputsAreChecked(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		outputs map[string]any
+		want    string
+	}{
+		"missing":    {map[string]any{"mash.gravity": 12}, "output mash.key was not produced"},
+		"wrong type": {map[string]any{"mash.gravity": "12", "mash.key": "k"}, "output mash.gravity: want a whole number, got text"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newShop(t)
+			for i := range s.list.Items {
+				if s.list.Items[i].ID == "mash" {
+					s.list.Items[i].Steps[0].With["outputs"] = c.outputs
+				}
+			}
+			got := item(t, s.run(), "mash")
+			if got.State != StateFail || !strings.Contains(got.Findings[len(got.Findings)-1].Detail, c.want) {
+				t.Errorf("%+v, want %q", got.Findings, c.want)
+			}
+		})
+	}
+}
+
+func TestDryRunChangesNothing(t *testing.T) {
+	t.Parallel()
+	s := newShop(t)
+	s.opts.DryRun = true
+	rep := s.run()
+	wantStates(t, rep, map[string]State{"clean-kettle": StatePass, "mash": StatePlanned, "boil": StatePlanned, "cool": StateSkipped, "taste": StatePending})
+	if rep.Status != StatusDone {
+		t.Errorf("status %s", rep.Status)
+	}
+	if got := item(t, rep, "boil").Plan[0]; got.Summary != "make boil" || got.Details[0] != "[secret cellar.password]" {
+		t.Errorf("plan %+v", got)
+	}
+	if slices.ContainsFunc(s.calls, func(c string) bool { return strings.HasPrefix(c, "do ") }) {
+		t.Errorf("a dry run did %v", s.calls)
+	}
+	if _, err := os.Stat(s.opts.State); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("a dry run made the state directory: %v", err)
+	}
+	s.opts.DryRun = false
+	s.run()
+	before := dirSum(t, s.opts.State)
+	s.opts.DryRun = true
+	s.run()
+	if d := cmp.Diff(before, dirSum(t, s.opts.State)); d != "" {
+		t.Error(d)
+	}
+}
+
+func dirSum(t *testing.T, dir string) map[string]string {
+	t.Helper()
+	out := make(map[string]string)
+	err := filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		raw, err := os.ReadFile(path)
+		out[path] = sumOf(raw)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+func TestMismatch(t *testing.T) {
+	t.Parallel()
+	for name, change := range map[string]func(s *shop){
+		"product":  func(s *shop) { s.bun.info.Product = "bakery" },
+		"platform": func(s *shop) { s.opts.Site.Platform = "gke" },
+		"audience": func(s *shop) { s.bun.info.Audience = []string{"attic"} },
+		"state": func(s *shop) {
+			s.run()
+			s.opts.Site.Name = "attic"
+		},
+	} {
+		s := newShop(t)
+		change(s)
+		_, err := s.try(t.Context())
+		if _, ok := errors.AsType[*MismatchError](err); !ok {
+			t.Errorf("%s: error %v, want *MismatchError", name, err)
+		}
+	}
+}

@@ -1,0 +1,97 @@
+package install
+
+import (
+	"fmt"
+	"strings"
+)
+
+// Problem is something wrong with a document, and where.
+type Problem struct {
+	Where string // "item deploy-helm-chart: steps[0] render: with.values"
+	Text  string
+}
+
+func (p Problem) String() string { return p.Where + ": " + p.Text }
+
+func lines(head string, ps []Problem) string {
+	var b strings.Builder
+	b.WriteString(head)
+	for _, p := range ps {
+		b.WriteString("\n  ")
+		b.WriteString(p.String())
+	}
+	return b.String()
+}
+
+// ChecklistError lists everything wrong with a checklist. Whoever made the
+// bundle has to correct it.
+type ChecklistError struct {
+	Product  string
+	Problems []Problem
+}
+
+func (e *ChecklistError) Error() string {
+	return lines(fmt.Sprintf("checklist of %s has %d problems:", e.Product, len(e.Problems)), e.Problems)
+}
+
+// InputError lists everything wrong with a site's inputs. Values of secrets are
+// never part of it.
+type InputError struct {
+	Site     string
+	Problems []Problem
+}
+
+func (e *InputError) Error() string {
+	return lines(fmt.Sprintf("site %s has %d problems:", e.Site, len(e.Problems)), e.Problems)
+}
+
+// SelectionError is a phase or item that the checklist does not have.
+type SelectionError struct {
+	What string // "phase" or "item"
+	Name string
+	Have []string
+}
+
+func (e *SelectionError) Error() string {
+	return fmt.Sprintf("no %s %q in the checklist; it has %s", e.What, e.Name, strings.Join(e.Have, ", "))
+}
+
+// MismatchError is a bundle, a checklist and a site that do not belong
+// together.
+type MismatchError struct {
+	What string // "product", "platform", "site"
+	Have string
+	Want []string
+}
+
+func (e *MismatchError) Error() string {
+	return fmt.Sprintf("%s %q does not fit: want %s", e.What, e.Have, strings.Join(e.Want, " or "))
+}
+
+// LockedError is a state directory that another run uses.
+type LockedError struct {
+	Dir  string
+	PID  int // 0 if the holder left none
+	Host string
+}
+
+func (e *LockedError) Error() string {
+	if e.PID == 0 {
+		return fmt.Sprintf("state directory %s is in use by another run", e.Dir)
+	}
+	return fmt.Sprintf("state directory %s is in use by process %d on %s", e.Dir, e.PID, e.Host)
+}
+
+// LedgerError is a ledger that is not what was written: an entry edited,
+// removed, added or moved, or the end cut off.
+type LedgerError struct {
+	Line int // 0 if it is about the whole
+	Text string
+}
+
+func (e *LedgerError) Error() string {
+	if e.Line == 0 {
+		return "ledger: " + e.Text
+	}
+	return fmt.Sprintf("ledger line %d: %s", e.Line, e.Text)
+}

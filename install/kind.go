@@ -1,0 +1,114 @@
+package install
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"github.com/airlock-project/airlock/verify"
+)
+
+// Probe looks and changes nothing that lasts. It is repeatable.
+type Probe interface {
+	// Run looks. What it finds wrong is in the result; an error means that it
+	// could not look.
+	Run(ctx context.Context, in Input) (Result, error)
+}
+
+// Action changes something. It is idempotent: done twice it finds its work
+// done. Its item's probes prove it afterwards.
+type Action interface {
+	// Plan says what Apply would do, and changes nothing.
+	Plan(ctx context.Context, in Input) (Change, error)
+	// Apply does it. An error means that it is not done; findings may explain.
+	Apply(ctx context.Context, in Input) (Result, error)
+}
+
+// Coder is a Probe or Action that lists the codes it can report with the
+// fields each carries, so that messages are checked when a checklist is loaded.
+type Coder interface {
+	Codes() map[string][]string
+}
+
+// Input is what a step gets.
+type Input struct {
+	With   map[string]any // the step's with, every ${…} replaced; it may hold secrets
+	Bundle *verify.Bundle
+	Site   string // directory that relative paths in the site are relative to
+	Render string // directory for rendered files; it may not exist yet
+}
+
+// Decode fills dst, a pointer to a struct with json tags, from With. Unknown
+// keys and wrong types are errors.
+func (in Input) Decode(dst any) error {
+	raw, err := json.Marshal(in.With)
+	if err != nil {
+		return fmt.Errorf("encode step arguments: %w", err)
+	}
+	d := json.NewDecoder(bytes.NewReader(raw))
+	d.DisallowUnknownFields()
+	if err := d.Decode(dst); err != nil {
+		// A json type error can quote the value, which may be a secret.
+		if t, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
+			return fmt.Errorf("step argument %q: want %s, got %s", t.Field, t.Type, kindOfJSON(t.Value))
+		}
+		return fmt.Errorf("step arguments: %w", err)
+	}
+	return nil
+}
+
+// kindOfJSON cuts a value out of what encoding/json says of it ("number 12").
+func kindOfJSON(s string) string {
+	for i, c := range s {
+		if c == ' ' {
+			return s[:i]
+		}
+	}
+	return s
+}
+
+// Severity grades a finding.
+type Severity string
+
+// Severities. The zero value means SeverityFail.
+const (
+	SeverityFail Severity = "fail"
+	SeverityWarn Severity = "warn"
+	SeverityInfo Severity = "info"
+)
+
+// Finding is one fact that a person should know, under a code that the
+// checklist explains.
+type Finding struct {
+	Code     string
+	Severity Severity
+	Fields   map[string]string // for the message's templates
+	Detail   string            // what was seen, exactly
+}
+
+// Evidence is data that shows what a step saw. It is kept under its digest.
+type Evidence struct {
+	Name  string
+	Media string
+	Data  []byte // at most MaxEvidence bytes
+}
+
+// MaxEvidence bounds one piece of evidence: a log or a manifest, not a disk.
+const MaxEvidence = 4 << 20
+
+// Result is what a step saw or did.
+type Result struct {
+	Findings []Finding
+	Outputs  map[string]any // by dotted name; the item declares which it hands on
+	Evidence []Evidence
+	Changed  bool // actions: something was not as wanted before
+}
+
+// Change is what an action would do, for people.
+type Change struct {
+	Summary string   `json:"summary"`
+	Details []string `json:"details,omitempty"`
+	Nothing bool     `json:"nothing,omitempty"` // all is as wanted
+}

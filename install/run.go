@@ -1,0 +1,347 @@
+package install
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/base32"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/airlock-project/airlock/manifests"
+)
+
+// run is one execution of an engine.
+type run struct {
+	*Engine
+	st      *store
+	rec     map[string]*itemRecord // by item; every item has one
+	fresh   map[string]bool        // items whose record this run made
+	reused  map[string]bool
+	outputs map[string]any // of settled items, secrets included
+	failed  string         // the first required item that failed
+	started time.Time
+}
+
+// Run runs the selected items. An Engine may run several times, one at a time.
+func (e *Engine) Run(ctx context.Context) (*Report, error) {
+	if e.opts.DryRun {
+		return e.dryRun(ctx)
+	}
+	actor := Actor{Name: e.opts.Actor, UID: os.Getuid(), Host: hostname()}
+	st, err := openStore(e.opts.State, actor, e.opts.Now)
+	if err != nil {
+		return nil, err
+	}
+	r := &run{
+		Engine: e, st: st, rec: make(map[string]*itemRecord), fresh: make(map[string]bool),
+		reused: make(map[string]bool), outputs: make(map[string]any), started: e.opts.Now().UTC(),
+	}
+	report, err := r.all(ctx)
+	return report, errors.Join(err, st.close())
+}
+
+func (r *run) all(ctx context.Context) (*Report, error) {
+	if err := r.begin(); err != nil {
+		return nil, err
+	}
+	for _, n := range r.plan.order {
+		if err := ctx.Err(); err != nil {
+			report, ferr := r.finish(true)
+			return report, errors.Join(fmt.Errorf("install %s: %w", r.checklist.Product, context.Cause(ctx)), ferr)
+		}
+		if err := r.visit(ctx, n); err != nil {
+			return r.report(true, nil), err
+		}
+	}
+	if err := ctx.Err(); err != nil {
+		report, ferr := r.finish(true)
+		return report, errors.Join(fmt.Errorf("install %s: %w", r.checklist.Product, context.Cause(ctx)), ferr)
+	}
+	return r.finish(false)
+}
+
+// begin opens the run: the snapshot, the trust decision as the first fact, and
+// what an earlier process left behind.
+func (r *run) begin() error {
+	info, site := r.bundle.Info(), r.opts.Site
+	if old := r.st.run; old != nil && (old.Product != info.Product || old.Site != site.Name) {
+		return &MismatchError{What: "state directory of", Have: old.Product + " at " + old.Site, Want: []string{info.Product + " at " + site.Name}}
+	}
+	snap := &snapshot{
+		APIVersion: manifests.APIVersion, Kind: "Run", RunID: newRunID(r.started), Product: info.Product, Site: site.Name, Platform: site.Platform,
+		Airgap: site.Airgap, Bundle: info.Digest.String(), Checklist: r.source, Tool: r.opts.Tool, StartedAt: r.started,
+		Ledger: Head{Hash: zeros}, Items: make(map[string]*itemRecord),
+	}
+	old := r.st.run
+	if old != nil {
+		snap.Items, snap.Ledger = old.Items, old.Ledger
+		if r.opts.Resume {
+			snap.RunID = old.RunID
+		}
+	}
+	r.st.run, r.st.ledger.runID = snap, snap.RunID
+	if old == nil {
+		if err := r.st.save(); err != nil {
+			return err
+		}
+	}
+	if err := r.st.record("", eventRunStarted, r.facts()); err != nil {
+		return err
+	}
+	if err := r.leftovers(); err != nil {
+		return err
+	}
+	for _, n := range r.plan.nodes {
+		rec := snap.Items[n.item.ID]
+		if rec == nil {
+			rec = &itemRecord{State: StatePending}
+		}
+		r.rec[n.item.ID] = rec
+		r.restore(n, rec)
+	}
+	return r.st.save()
+}
+
+// facts is what a run rests on.
+func (r *run) facts() map[string]any {
+	info, d := r.bundle.Info(), r.bundle.Decision()
+	signers := make([]any, len(d.Signers))
+	for i, s := range d.Signers {
+		signers[i] = map[string]any{"name": s.Name, "role": s.Role, "fingerprint": s.Fingerprint}
+	}
+	return map[string]any{
+		"decision":  map[string]any{"policy": d.Policy, "signers": signers},
+		"bundle":    map[string]any{"digest": info.Digest.String(), "product": info.Product, "version": info.Version, "release": info.Release},
+		"checklist": r.source,
+		"site":      map[string]any{"name": r.opts.Site.Name, "platform": r.opts.Site.Platform, "airgap": r.opts.Site.Airgap},
+		"tool":      r.opts.Tool,
+		"options":   map[string]any{"phases": r.opts.Phases, "items": strings.Join(r.opts.Items, ","), "resume": r.opts.Resume, "keep_going": r.opts.KeepGoing},
+	}
+}
+
+// leftovers records what a process that died left: a torn line that was cut
+// off, items still running, a clock that went back.
+func (r *run) leftovers() error {
+	st := r.st
+	if len(st.cut) > 0 {
+		if err := st.record("", eventRepaired, map[string]any{"bytes": len(st.cut), "sha256": sumOf(st.cut)}); err != nil {
+			return err
+		}
+	}
+	if last := st.ledger.last; r.started.Before(last) {
+		fact := map[string]any{"last": last.Format(time.RFC3339), "now": r.started.Format(time.RFC3339)}
+		if err := st.record("", eventClockBack, fact); err != nil {
+			return err
+		}
+	}
+	for _, id := range slices.Sorted(maps.Keys(st.run.Items)) {
+		rec := st.run.Items[id]
+		if rec.State != StateRunning {
+			continue
+		}
+		if err := st.record(id, eventInterrupted, map[string]any{"attempt": rec.Attempt}); err != nil {
+			return err
+		}
+		rec.State, rec.Reason = StatePending, "the run ended in the middle of it"
+	}
+	return nil
+}
+
+// visit brings one node to its state.
+func (r *run) visit(ctx context.Context, n *node) error {
+	rec := r.rec[n.item.ID]
+	why, err := r.skip(n, r.outputs)
+	if err != nil && len(r.unmet(n)) == 0 && r.isSelected(n) {
+		return r.end(n, StateFail, "", findingRecord{Severity: SeverityFail, Detail: err.Error()})
+	}
+	if why != "" && err == nil {
+		if !r.isSelected(n) {
+			r.set(n, &itemRecord{State: StateSkipped, Reason: why})
+			return nil
+		}
+		return r.end(n, StateSkipped, why)
+	}
+	if n.item.Kind == manifests.ItemGroup {
+		state, reason := aggregate(n, r.rec)
+		r.set(n, &itemRecord{State: state, Reason: reason})
+		return nil
+	}
+	if rec.State == StateSkipped { // it was, and is not any more
+		rec = &itemRecord{State: StatePending, Attempt: rec.Attempt}
+		r.set(n, rec)
+	}
+	valid, reason := r.valid(n, rec)
+	if rec.State.settled() && !valid {
+		if err := r.stale(n, rec, reason); err != nil {
+			return err
+		}
+	}
+	if !r.isSelected(n) {
+		return nil
+	}
+	byPeople := rec.State == StateAttested || rec.State == StateWaived
+	if rec.State.settled() && (r.opts.Resume || byPeople) {
+		r.reused[n.item.ID] = true
+		r.opts.Listener.send(Event{Op: "item-finished", Item: n.item.ID, Title: title(n.item), State: rec.State, Text: "still valid"})
+		return nil
+	}
+	return r.attempt(ctx, n)
+}
+
+// attempt runs a selected item unless something stands in its way.
+func (r *run) attempt(ctx context.Context, n *node) error {
+	if len(n.unknown) > 0 {
+		return r.end(n, StateUnavailable, "this version of Airlock has no step "+strings.Join(n.unknown, ", "))
+	}
+	if unmet := r.unmet(n); len(unmet) > 0 {
+		return r.end(n, StateBlocked, "needs "+strings.Join(unmet, ", "))
+	}
+	if n.item.Kind == manifests.ItemAction && r.failed != "" && !r.opts.KeepGoing {
+		return r.end(n, StateBlocked, "not started, because "+r.failed+" failed (--keep-going starts it)")
+	}
+	return r.execute(ctx, n)
+}
+
+// unmet lists what stops n: "x (fail)".
+func (r *run) unmet(n *node) []string { return unmet(n, r.rec) }
+
+func unmet(n *node, recs map[string]*itemRecord) []string {
+	var out []string
+	for at := n; at != nil; at = at.parent {
+		for _, d := range at.needs {
+			if s := recs[d.item.ID].State; !s.met() {
+				out = append(out, fmt.Sprintf("%s (%s)", d.item.ID, s))
+			}
+		}
+	}
+	return out
+}
+
+func (e *Engine) isSelected(n *node) bool { return e.selected == nil || e.selected[n.item.ID] }
+
+// skip says why an item does not apply here, "" if it does.
+func (e *Engine) skip(n *node, outputs map[string]any) (string, error) {
+	for at := n; at != nil; at = at.parent {
+		if p := at.item.Platforms; len(p) > 0 && !slices.Contains(p, e.opts.Site.Platform) {
+			return fmt.Sprintf("platform %s is not one of %s", e.opts.Site.Platform, strings.Join(p, ", ")), nil
+		}
+		if at.when == nil {
+			continue
+		}
+		ok, err := at.when.Bool(e.answers.vars(nil, outputs))
+		if err != nil {
+			return "", err
+		}
+		if !ok {
+			return "condition is false: " + at.when.Source(), nil
+		}
+	}
+	return "", nil
+}
+
+// aggregate gives a group the state of its worst child; a group whose children
+// are all skipped is skipped.
+func aggregate(n *node, recs map[string]*itemRecord) (State, string) {
+	worst := []State{
+		StateFail, StateUnavailable, StateBlocked, StateWaiting, StateStale, StateRunning, StatePending, StatePlanned,
+		StateWarn, StateWaived, StateAttested, StatePass, StateSkipped,
+	}
+	at, who := len(worst)-1, ""
+	for _, c := range n.children {
+		s := recs[c.item.ID].State
+		if !c.required() && !s.met() {
+			continue // optional: the group does not depend on it
+		}
+		if i := slices.Index(worst, s); i >= 0 && i < at {
+			at, who = i, c.item.ID
+		}
+	}
+	if worst[at].met() {
+		return worst[at], ""
+	}
+	return worst[at], who + " is " + string(worst[at])
+}
+
+// set keeps a record in memory and in the snapshot.
+func (r *run) set(n *node, rec *itemRecord) {
+	r.rec[n.item.ID] = rec
+	r.st.run.Items[n.item.ID] = rec
+}
+
+// stale notes that an earlier result does not hold any more.
+func (r *run) stale(n *node, rec *itemRecord, reason string) error {
+	for name := range n.item.Outputs {
+		delete(r.outputs, name)
+	}
+	if err := r.st.record(n.item.ID, eventStale, map[string]any{"was": string(rec.State), "reason": reason}); err != nil {
+		return err
+	}
+	rec.State, rec.Reason = StateStale, reason
+	return r.st.save()
+}
+
+// end gives an item a state without running it.
+func (r *run) end(n *node, state State, reason string, findings ...findingRecord) error {
+	old := r.rec[n.item.ID]
+	now := r.opts.Now().UTC()
+	rec := &itemRecord{State: state, Reason: reason, Attempt: old.Attempt, FinishedAt: now, Findings: findings, Actor: r.st.ledger.actor}
+	return r.conclude(n, rec)
+}
+
+// conclude records the end of an item: in the ledger first, then in run.json.
+// A process that dies in between finds the item as it was and does it again.
+func (r *run) conclude(n *node, rec *itemRecord) error {
+	id := n.item.ID
+	if err := r.st.record(id, eventFinished, rec); err != nil {
+		return err
+	}
+	rec.Seq = r.st.ledger.head.Seq
+	r.set(n, rec)
+	r.fresh[id] = true
+	if rec.State == StateFail && n.required() && r.failed == "" {
+		r.failed = id
+	}
+	r.opts.Listener.send(Event{Op: "item-finished", Item: id, Title: title(n.item), State: rec.State, Text: rec.Reason})
+	return r.st.save()
+}
+
+// finish closes the run: its outcome, a checkpoint over it, and the report.
+func (r *run) finish(interrupted bool) (*Report, error) {
+	report := r.report(interrupted, nil)
+	if err := r.st.record("", eventRunFinished, map[string]any{"status": string(report.Status), "interrupted": interrupted}); err != nil {
+		return report, err
+	}
+	if err := r.st.save(); err != nil {
+		return report, err
+	}
+	point, err := r.st.checkpoint(r.opts, r.opts.Now())
+	if err != nil {
+		return r.report(interrupted, nil), err
+	}
+	return r.report(interrupted, point), nil
+}
+
+// newRunID returns a ULID: sortable by time, 80 random bits.
+func newRunID(at time.Time) string {
+	var b [20]byte // four bytes in front make the bits a multiple of five
+	binary.BigEndian.PutUint64(b[2:], uint64(at.UnixMilli()))
+	rand.Read(b[10:])
+	const crockford = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+	return base32.NewEncoding(crockford).WithPadding(base32.NoPadding).EncodeToString(b[:])[6:]
+}
+
+func title(item *manifests.Item) string {
+	switch {
+	case item.Title != "":
+		return item.Title
+	case item.SeedRow != "":
+		return item.SeedRow
+	}
+	return item.ID
+}

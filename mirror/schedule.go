@@ -1,0 +1,140 @@
+package mirror
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+
+	"github.com/airlock-project/airlock/bundle"
+	"github.com/opencontainers/go-digest"
+)
+
+// blobTask is one distinct blob and the repositories that need it.
+type blobTask struct {
+	desc  bundle.Descriptor
+	repos []*repo // the first takes the bytes, the others mount
+	from  *repo   // one that has it already, if known
+	done  map[string]*promise
+}
+
+// promise is fulfilled once with the outcome of a piece of work.
+type promise struct {
+	ch  chan struct{}
+	err error
+}
+
+func newPromise() *promise { return &promise{ch: make(chan struct{})} }
+
+func (p *promise) fulfil(err error) {
+	p.err = err
+	close(p.ch)
+}
+
+func (p *promise) wait(ctx context.Context) error {
+	select {
+	case <-p.ch:
+		return p.err
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// schedule collects the distinct blobs that jobs miss.
+func (e *engine) schedule() map[digest.Digest]*blobTask {
+	tasks := map[digest.Digest]*blobTask{}
+	for _, j := range e.jobs {
+		if j.err != nil {
+			continue
+		}
+		for _, b := range j.blobs {
+			t := tasks[b.Digest]
+			if t == nil {
+				t = &blobTask{desc: b, done: map[string]*promise{}}
+				tasks[b.Digest] = t
+			}
+			if t.done[j.repo.path] == nil {
+				t.done[j.repo.path] = newPromise()
+				t.repos = append(t.repos, j.repo)
+			}
+		}
+	}
+	// An item that is there vouches for its blobs.
+	for _, j := range e.jobs {
+		if j.err != nil || j.state != Same {
+			continue
+		}
+		for _, n := range j.item.body {
+			for _, b := range n.blobs {
+				if t := tasks[b.Digest]; t != nil {
+					t.from = j.repo
+				}
+			}
+		}
+	}
+	return tasks
+}
+
+// sendBlobs works through the tasks, the largest first, with one worker that
+// starts at the small end: its images are done early, and no large blob starts
+// last.
+func (e *engine) sendBlobs(ctx context.Context, tasks map[digest.Digest]*blobTask) {
+	if len(tasks) == 0 {
+		return
+	}
+	queue := make([]*blobTask, 0, len(tasks))
+	var total int64
+	for _, t := range tasks {
+		queue = append(queue, t)
+		total += t.desc.Size * int64(len(t.repos))
+	}
+	slices.SortFunc(queue, func(a, b *blobTask) int {
+		return cmp.Or(cmp.Compare(b.desc.Size, a.desc.Size), cmp.Compare(a.desc.Digest, b.desc.Digest))
+	})
+	e.opts.Listener.Send(bundle.Event{Op: "push", Object: e.opts.To, Total: total})
+	var mu sync.Mutex
+	next := func(small bool) *blobTask {
+		mu.Lock()
+		defer mu.Unlock()
+		if len(queue) == 0 {
+			return nil
+		}
+		i := 0
+		if small {
+			i = len(queue) - 1
+		}
+		t := queue[i]
+		queue = slices.Delete(queue, i, i+1)
+		return t
+	}
+	var wg sync.WaitGroup
+	n := e.opts.workers()
+	for i := range n {
+		wg.Go(func() {
+			for t := next(n > 1 && i == 0); t != nil; t = next(n > 1 && i == 0) {
+				e.sendBlob(ctx, t)
+			}
+		})
+	}
+	wg.Wait()
+	e.opts.Listener.Send(bundle.Event{Op: "push", Object: e.opts.To, Done: true})
+}
+
+// sendBlob brings one blob to all repositories that need it.
+func (e *engine) sendBlob(ctx context.Context, t *blobTask) {
+	from := t.from
+	for _, r := range t.repos {
+		err := context.Cause(ctx)
+		if err == nil {
+			err = e.bring(ctx, r, from, t.desc)
+		}
+		if err == nil && from == nil {
+			from = r
+		}
+		if err != nil {
+			err = fmt.Errorf("blob %s: %w", t.desc.Digest, e.opts.explain(err))
+		}
+		t.done[r.path].fulfil(err)
+	}
+}

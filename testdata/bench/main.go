@@ -1,0 +1,175 @@
+// Program bench measures airlock beside cp, sha256sum and skopeo, on two gzip
+// images of 369 and 280 MB that share layers: 391 MB of distinct blobs.
+//
+//	go run ./testdata/bench [-rounds 5] [-json] [-dir DIR] [-airlock FILE]
+//
+// Both registries are olareg in this process; airlock is built from this tree
+// and runs as a process of its own, whose memory and writes are its own. Every
+// step runs once a round. Times are medians with the best beside them: compare
+// ratios, not seconds, across machines, and take numbers of a busy machine (the
+// load is shown) for upper bounds.
+//
+// It needs 3 GB under -dir, which should not be a RAM disk (bytes written would
+// read 0), and removes what it wrote.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"time"
+)
+
+// skopeoMissing is said where the two rows of skopeo cannot be measured.
+const skopeoMissing = "skopeo is not installed: its rows are missing. Debian and Ubuntu: apt-get install skopeo"
+
+// flags are the command line.
+type flags struct {
+	rounds  int
+	json    bool
+	dir     string
+	airlock string
+}
+
+func main() {
+	if len(os.Args) > 1 && os.Args[1] == childArg {
+		exit(runChild(os.Args[2:], os.Stdout, os.Stderr))
+	}
+	var f flags
+	flag.IntVar(&f.rounds, "rounds", 5, "how often every step runs")
+	flag.BoolVar(&f.json, "json", false, "write the result as JSON")
+	flag.StringVar(&f.dir, "dir", "", "folder for 3 GB of temporary files (default: the system's)")
+	flag.StringVar(&f.airlock, "airlock", "", "measure this binary and build none")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	err := run(ctx, f, os.Stdout, os.Stderr)
+	stop()
+	exit(err)
+}
+
+func exit(err error) {
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+	os.Exit(0)
+}
+
+// bench is one run in a temporary folder.
+type bench struct {
+	dir      string
+	airlock  string
+	platform string
+	in       *inputs
+	source   *registry
+	target   *registry // replaced by an empty one for each step that needs it
+	selfSize int64     // of the bundle that carries airlock itself
+}
+
+func run(ctx context.Context, f flags, stdout, stderr io.Writer) (err error) {
+	if f.rounds < 1 || flag.NArg() > 0 {
+		return errors.New("usage: bench [-rounds N] [-json] [-dir DIR] [-airlock FILE]")
+	}
+	dir, err := os.MkdirTemp(f.dir, "airlock-bench-")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	b := &bench{dir: dir, platform: runtime.GOOS + "/" + runtime.GOARCH}
+	defer func() { err = errors.Join(err, b.source.close(), b.target.close()) }()
+	if err := b.prepare(ctx, f, stderr); err != nil {
+		return err
+	}
+	_, missing := exec.LookPath("skopeo")
+	list := steps(missing == nil)
+	rep := b.newReport(list, f.rounds)
+	if missing != nil {
+		rep.Notes = append(rep.Notes, skopeoMissing)
+	}
+	for i := range f.rounds {
+		for j, s := range list {
+			fmt.Fprintf(stderr, "round %d of %d: %s\n", i+1, f.rounds, s.Name)
+			sample, err := s.run(b, ctx)
+			if err != nil {
+				return fmt.Errorf("%s: %w", s.Name, err)
+			}
+			rep.Rows[j].Samples = append(rep.Rows[j].Samples, sample)
+		}
+	}
+	if err := rep.finish(b); err != nil {
+		return err
+	}
+	if f.json {
+		return rep.writeJSON(stdout)
+	}
+	return rep.writeTable(stdout)
+}
+
+// prepare builds the programs, makes the images and fills the source registry.
+func (b *bench) prepare(ctx context.Context, f flags, stderr io.Writer) error {
+	start := time.Now()
+	if err := os.Mkdir(b.path("tools"), 0o755); err != nil {
+		return err
+	}
+	tool := b.path("tools", "airlock-"+strings.ReplaceAll(b.platform, "/", "-"))
+	if err := goBuild(ctx, tool, "./testdata/demo/launcher"); err != nil {
+		return err
+	}
+	var err error
+	if f.airlock == "" {
+		b.airlock = b.path("airlock")
+		err = goBuild(ctx, b.airlock, "./cmd/airlock")
+	} else {
+		b.airlock, err = filepath.Abs(f.airlock)
+	}
+	if err != nil {
+		return err
+	}
+	if b.in, err = makeInputs(b.path("images")); err != nil {
+		return fmt.Errorf("make images: %w", err)
+	}
+	b.source = startRegistry(b.path("source"))
+	if err := b.source.fill(ctx, b.in); err != nil {
+		return fmt.Errorf("fill registry: %w", err)
+	}
+	if _, err := b.measure(ctx, b.dir, b.airlock, "keygen", "--name", "bench"); err != nil {
+		return err
+	}
+	fmt.Fprintf(stderr, "prepared in %s\n", time.Since(start).Round(time.Second))
+	return nil
+}
+
+// goBuild builds as releases are built.
+func goBuild(ctx context.Context, out, pkg string) error {
+	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", out, pkg)
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if msg, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("build %s: %w\n%s", pkg, err, msg)
+	}
+	return nil
+}
+
+// emptyTarget starts the registry that a step pushes to anew.
+func (b *bench) emptyTarget() error {
+	err := b.target.close()
+	b.target = nil
+	if err := errors.Join(err, os.RemoveAll(b.path("target"))); err != nil {
+		return err
+	}
+	b.target = startRegistry(b.path("target"))
+	return nil
+}
+
+func (b *bench) path(elem ...string) string {
+	return filepath.Join(append([]string{b.dir}, elem...)...)
+}
+
+func (b *bench) bundle() string { return b.path("small", "bench.tar.zst") }
