@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/airlock-project/airlock/bundle/archive"
+	"github.com/opencontainers/go-digest"
 	"golang.org/x/sync/errgroup"
 )
 
@@ -30,9 +31,10 @@ type CreateOptions struct {
 
 // Result tells what Create did.
 type Result struct {
-	Size    int64 // of the file, in bytes
-	Written int64 // to disk, the spool not counted
-	Reused  int   // blobs that an interrupted run had written
+	Size    int64         // of the file, in bytes
+	Sum     digest.Digest // SHA-256 of the file
+	Written int64         // to disk, the spool not counted
+	Reused  int           // blobs that an interrupted run had written
 	Blobs   int
 }
 
@@ -71,6 +73,9 @@ func Create(ctx context.Context, p *Plan, o CreateOptions) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
+	if err := w.Follow(head); err != nil {
+		return Result{}, errors.Join(err, w.Close())
+	}
 	c := creator{plan: p, w: w, listener: o.Listener, limit: o.Concurrency}
 	if c.limit < 1 {
 		c.limit = 6
@@ -85,7 +90,7 @@ func Create(ctx context.Context, p *Plan, o CreateOptions) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	return Result{Size: fi.Size(), Written: w.Written(), Reused: c.reused, Blobs: c.blobs}, nil
+	return Result{Size: fi.Size(), Sum: w.Sum(), Written: w.Written(), Reused: c.reused, Blobs: c.blobs}, nil
 }
 
 // checkSpace compares what is still to be written with what is free.

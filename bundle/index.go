@@ -229,11 +229,11 @@ func checkEntries(entries []Entry) error {
 	types := map[digest.Digest]Descriptor{}
 	roots := map[string]digest.Digest{}
 	for _, e := range entries {
-		if k := (key{e.Digest, e.Ref}); listed[k] {
+		k := key{e.Digest, e.Ref}
+		if listed[k] {
 			return fmt.Errorf("manifest %s is listed twice with reference %q", e.Digest, e.Ref)
-		} else {
-			listed[k] = true
 		}
+		listed[k] = true
 		if d, ok := types[e.Digest]; ok && (d.MediaType != e.MediaType || d.Size != e.Size) {
 			return fmt.Errorf("manifest %s is listed with two media types or sizes", e.Digest)
 		}

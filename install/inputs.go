@@ -273,8 +273,10 @@ func CheckHostname(s string) error {
 		return fmt.Errorf("%q is an IP address, not a host name", s)
 	}
 	switch {
-	case s == "" || len(s) > 253:
-		return fmt.Errorf("%q is not a host name: it has %d bytes, at most 253 are allowed and none is too few", s, len(s))
+	case s == "":
+		return errors.New("the host name is empty")
+	case len(s) > 253:
+		return fmt.Errorf("%.40q… has %d bytes; a host name has at most 253", s, len(s))
 	case strings.Contains(s, "/"):
 		return fmt.Errorf("%q has a path; give the host name only", s)
 	case strings.Contains(s, ":"):

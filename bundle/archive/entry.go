@@ -162,7 +162,8 @@ func decodeFrame(dec *zstd.Decoder, frame, buf []byte, want int64) ([]byte, erro
 		buf = make([]byte, 0, want)
 	}
 	out, err := dec.DecodeAll(frame, buf[:0])
-	if errors.Is(err, zstd.ErrDecoderSizeExceeded) || int64(len(out)) > want {
+	// The header is canonical: a block larger than the window is one larger than the content.
+	if errors.Is(err, zstd.ErrDecoderSizeExceeded) || errors.Is(err, zstd.ErrWindowSizeExceeded) || int64(len(out)) > want {
 		return nil, &FormatError{Offset: -1, Err: ErrBomb, Detail: fmt.Sprintf("frame holds more than %d bytes", want)}
 	}
 	if err != nil {

@@ -48,6 +48,7 @@ func (w *Writer) Pack(r io.Reader) error {
 	rec := journalRecord{Packed: b.Digest.String(), Offset: w.end, Frames: sizes}
 	w.sizes, w.end = append(w.sizes, sizes...), end
 	w.packed++
+	w.sum.reach(w.layout.byName[b.Digest], end, true)
 	return w.journal.record(w.f, rec, b.Size)
 }
 

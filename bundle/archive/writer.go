@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 
 	"github.com/klauspost/compress/zstd"
+	"golang.org/x/sync/errgroup"
 )
 
 // Plan is everything a file's layout follows from.
@@ -36,6 +37,7 @@ type Writer struct {
 	end     int64           // where the next packed frame goes
 	workers []*zstd.Encoder
 	written atomic.Int64
+	sum     *summer // nil without Follow
 	closed  bool
 }
 
@@ -113,7 +115,8 @@ func (w *Writer) Place(b Blob) (io.WriteCloser, error) {
 		return nil, fmt.Errorf("place blob %s: it belongs to PACKED", b.Digest)
 	}
 	w.journal.forget(b.Digest.String())
-	pw := &placeWriter{w: w, e: e, h: sha256.New(), total: entrySize(b.Size), at: e.offset}
+	w.sum.restart(w.layout.byName[b.Digest])
+	pw := &placeWriter{w: w, e: e, clean: e.offset, h: sha256.New(), total: entrySize(b.Size), at: e.offset}
 	hdr := tarHeader(blobName(b), b.Size)
 	return pw, pw.put(hdr[:])
 }
@@ -127,6 +130,7 @@ type placeWriter struct {
 	total int64 // entry bytes in all
 	pos   int64 // entry bytes framed
 	at    int64 // file offset of the next flush
+	clean int64 // file offset up to which the kernel was asked to write to disk
 	buf   []byte
 	head  int // where in buf the open block's header is
 }
@@ -134,6 +138,10 @@ type placeWriter struct {
 // flushSize is how much a placeWriter gathers before it writes: a few blocks,
 // so that many may run at once within little memory.
 const flushSize = 4 * (blockSize + blockHead)
+
+// writebackSize is how much of a blob the kernel is asked to write to disk at
+// once: enough for long extents, little enough to start early.
+const writebackSize = 8 << 20
 
 func (p *placeWriter) Write(b []byte) (int, error) {
 	if p.n+int64(len(b)) > p.e.blob.Size {
@@ -190,6 +198,11 @@ func (p *placeWriter) flush() error {
 	p.at += int64(len(p.buf))
 	p.w.written.Add(int64(len(p.buf)))
 	p.buf = p.buf[:0]
+	p.w.sum.reach(p.w.layout.byName[p.e.blob.Digest], p.at, p.pos == p.total)
+	if p.at-p.clean >= writebackSize {
+		startWriteback(p.w.f, p.clean, p.at-p.clean)
+		p.clean = p.at
+	}
 	return nil
 }
 
@@ -236,8 +249,8 @@ func (w *Writer) Commit(h Head) error {
 		return fmt.Errorf("write head: %w", err)
 	}
 	w.written.Add(int64(len(head) + len(tail)))
-	if err := w.f.Sync(); err != nil {
-		return fmt.Errorf("sync bundle: %w", err)
+	if err := w.settle(head, w.end+int64(len(tail))); err != nil {
+		return err
 	}
 	// Somebody may have put a file there in the hours since Create was asked to.
 	if _, err := os.Lstat(w.path); err == nil {
@@ -255,6 +268,19 @@ func (w *Writer) Commit(h Head) error {
 	return w.Close()
 }
 
+// settle makes the file durable, and its sum final meanwhile.
+func (w *Writer) settle(head []byte, size int64) error {
+	var g errgroup.Group
+	g.Go(func() error { return w.sum.finish(head, size) })
+	g.Go(func() error {
+		if err := w.f.Sync(); err != nil {
+			return fmt.Errorf("sync bundle: %w", err)
+		}
+		return nil
+	})
+	return g.Wait()
+}
+
 // missing counts the blobs that are neither written nor resumed.
 func (w *Writer) missing() int {
 	return len(w.layout.order) - w.journal.count()
@@ -267,6 +293,7 @@ func (w *Writer) Close() error {
 		return nil
 	}
 	w.closed = true
+	w.sum.abort()
 	return errors.Join(w.journal.flush(w.f), w.f.Close(), w.journal.close())
 }
 

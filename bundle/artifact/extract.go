@@ -90,7 +90,7 @@ func extractFile(ctx context.Context, root *os.Root, name string, r io.Reader, m
 	if err != nil {
 		return err
 	}
-	err = copyChecked(f, Watch(ctx, z, nil, ""), name, meta)
+	err = blame(ctx, r, copyChecked(f, Watch(ctx, z, nil, ""), name, meta))
 	if err == nil {
 		err = f.Sync()
 	}
@@ -152,13 +152,26 @@ func extractDirectory(ctx context.Context, root *os.Root, r io.Reader, meta Meta
 	h, n := sha256.New(), int64(0)
 	// One byte more than promised is let through, so that it shows.
 	plain := io.TeeReader(io.LimitReader(Watch(ctx, z, nil, ""), meta.Size+1), io.MultiWriter(h, countWriter{&n}))
-	if err := extractTar(root, tar.NewReader(plain), limits); err != nil {
-		return err
+	err = extractTar(root, tar.NewReader(plain), limits)
+	if err == nil {
+		_, err = io.Copy(io.Discard, plain)
 	}
-	if _, err := io.Copy(io.Discard, plain); err != nil {
-		return err
+	if err == nil {
+		err = meta.check(meta.Title, h, n)
 	}
-	return meta.check(meta.Title, h, n)
+	return blame(ctx, r, err)
+}
+
+// blame reads what is left of r after err: where a verifying reader finds its
+// content damaged, that is the cause to tell, and err only what came of it.
+func blame(ctx context.Context, r io.Reader, err error) error {
+	if err == nil {
+		return nil
+	}
+	if _, cause := io.Copy(io.Discard, Watch(ctx, r, nil, "")); cause != nil {
+		return cause
+	}
+	return err
 }
 
 type countWriter struct{ n *int64 }

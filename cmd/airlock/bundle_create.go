@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"syscall"
 	"time"
 
 	"github.com/airlock-project/airlock/bundle"
@@ -156,8 +157,8 @@ func (a *app) runCreate(ctx context.Context, f createFlags) error {
 	if out == "" {
 		out = d.def.Product + "-" + d.def.Version + ".tar.zst"
 	}
-	if _, err := os.Lstat(out); err == nil {
-		return fmt.Errorf("write %s: %w", out, os.ErrExist)
+	if err := checkOutput(out); err != nil {
+		return err
 	}
 	if err := d.keepLock(a, f.locked); err != nil {
 		return err
@@ -182,7 +183,7 @@ func (a *app) runCreate(ctx context.Context, f createFlags) error {
 	if err := done(); err != nil {
 		return err
 	}
-	beside, err := a.firstContact(ctx, d, out, keys)
+	beside, err := a.firstContact(ctx, d, out, res.Sum.Encoded(), keys)
 	if err != nil {
 		return err
 	}
@@ -204,6 +205,22 @@ func (c created) print(w io.Writer) {
 	for _, b := range c.Beside {
 		fmt.Fprintf(w, "beside   %s\n", b)
 	}
+}
+
+// checkOutput refuses, before anything is downloaded, an output that exists or
+// whose folder does not.
+func checkOutput(out string) error {
+	if _, err := os.Lstat(out); err == nil {
+		return fmt.Errorf("write %s: %w", out, os.ErrExist)
+	}
+	fi, err := os.Stat(filepath.Dir(out))
+	if err != nil {
+		return err
+	}
+	if !fi.IsDir() {
+		return &os.PathError{Op: "write to", Path: filepath.Dir(out), Err: syscall.ENOTDIR}
+	}
+	return nil
 }
 
 // resumableError is a create that stopped and can go on.
@@ -339,17 +356,15 @@ func (d *definition) created() (time.Time, error) {
 }
 
 // firstContact writes what a machine without Airlock needs beside the bundle:
-// the binaries, a signature of each that openssl checks, and checksums.
-func (a *app) firstContact(ctx context.Context, d *definition, out string, keys []*sign.Key) ([]string, error) {
+// the binaries, a signature of each that openssl checks, and checksums. sum is
+// the bundle's SHA-256 in hex.
+func (a *app) firstContact(ctx context.Context, d *definition, out, sum string, keys []*sign.Key) ([]string, error) {
 	dir := filepath.Dir(out)
 	tools, err := sourceSet{dir: d.dir}.toolBinaries(d.def)
 	if err != nil {
 		return nil, err
 	}
-	sums, err := sumLine(ctx, out)
-	if err != nil {
-		return nil, err
-	}
+	sums := sumLine(sum, out)
 	var beside []string
 	for _, platform := range sortedKeys(tools) {
 		dst := filepath.Join(dir, toolName(platform))
@@ -357,7 +372,7 @@ func (a *app) firstContact(ctx context.Context, d *definition, out string, keys 
 		if err != nil {
 			return nil, err
 		}
-		sums += hex.EncodeToString(sum) + "  " + filepath.Base(dst) + "\n"
+		sums += sumLine(hex.EncodeToString(sum), dst)
 		beside = append(beside, dst)
 		if len(keys) > 0 {
 			sig, err := keys[0].Digest(sum)
@@ -376,19 +391,8 @@ func (a *app) firstContact(ctx context.Context, d *definition, out string, keys 
 	return append(beside, out+".sha256"), nil
 }
 
-// sumLine hashes a file and returns its line for sha256sum -c.
-func sumLine(ctx context.Context, path string) (string, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return "", err
-	}
-	defer f.Close()
-	h := sha256.New()
-	if _, err := io.Copy(h, &contextReader{ctx, f}); err != nil {
-		return "", err
-	}
-	return hex.EncodeToString(h.Sum(nil)) + "  " + filepath.Base(path) + "\n", nil
-}
+// sumLine is a file's line for sha256sum -c.
+func sumLine(sum, path string) string { return sum + "  " + filepath.Base(path) + "\n" }
 
 // copyTool copies a binary and returns its SHA-256. A binary that is the
 // destination already stays.

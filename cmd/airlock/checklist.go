@@ -90,4 +90,3 @@ func (a *app) checklistReport() *cobra.Command {
 
 // reportFile is where the last report is kept, in the state directory.
 const reportFile = "report.json"
-

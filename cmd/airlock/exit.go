@@ -154,7 +154,7 @@ func sourceRows() []func(error) (verdict, bool) {
 			return verdict{exitUntrusted, "check signer.fingerprint in the definition against the vendor's published one; do not use the archive otherwise"}
 		}),
 		always[*vendorarchive.SignatureError](exitUntrusted, "download the checksums and their signature again; do not use the archive otherwise"),
-		always[*vendorarchive.KeyError](exitUsage, "export the vendor's public key: gpg --export --armor FINGERPRINT"),
+		always[*vendorarchive.KeyError](exitUntrusted, "check signer.fingerprint in the definition against the vendor's published one, and export that key: gpg --export --armor FINGERPRINT"),
 		always[*vendorarchive.MissingMemberError](exitContent, "list the archive with tar -tzf and correct the path in the definition"),
 		always[*vendorarchive.VersionError](exitUsage, "make version, file name and image tags in the definition agree with the archive"),
 		always[*dockerarchive.DiffIDError](exitContent, "the image tar is damaged: export it again"),

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"strings"
 
 	"github.com/airlock-project/airlock/bundle"
@@ -129,6 +130,8 @@ func (s *signFlags) load(a *app, def *manifests.Definition, dir string) ([]*sign
 		}
 		keys = append(keys, k)
 	}
+	// Opening a key takes 64 MB (scrypt), which would count into everything after.
+	debug.FreeOSMemory()
 	return keys, nil
 }
 

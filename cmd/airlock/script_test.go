@@ -34,6 +34,8 @@ func TestScript(t *testing.T) {
 			"flip":   cmdFlip,
 			"tool":   cmdTool,
 			"append": cmdAppend,
+			"vendor": cmdVendor,
+			"subst":  cmdSubst,
 		},
 	})
 }
@@ -110,4 +112,26 @@ func cmdTool(ts *testscript.TestScript, _ bool, args []string) {
 	dir := ts.MkAbs(args[0])
 	ts.Check(os.MkdirAll(dir, 0o755))
 	ts.Check(os.WriteFile(fmt.Sprintf("%s/airlock-linux-amd64", dir), fixture.TinyELF(), 0o755))
+}
+
+// cmdVendor: vendor PRODUCT VERSION PROGRAM… writes a vendor's release archive
+// and sets $FINGERPRINT to that of its signer.
+func cmdVendor(ts *testscript.TestScript, _ bool, args []string) {
+	programs := map[string][]byte{}
+	for _, p := range args[2:] {
+		programs[p] = append(fixture.TinyELF(), p...)
+	}
+	fp, err := fixture.VendorArchive(ts.MkAbs("."), args[0], args[1], programs)
+	ts.Check(err)
+	ts.Setenv("FINGERPRINT", fp)
+}
+
+// cmdSubst: subst IN OUT writes IN with @REGISTRY@, @SECURE@ and @FINGERPRINT@
+// replaced.
+func cmdSubst(ts *testscript.TestScript, _ bool, args []string) {
+	text := ts.ReadFile(args[0])
+	for _, name := range []string{"REGISTRY", "SECURE", "FINGERPRINT"} {
+		text = strings.ReplaceAll(text, "@"+name+"@", ts.Getenv(name))
+	}
+	ts.Check(os.WriteFile(ts.MkAbs(args[1]), []byte(text), 0o600))
 }

@@ -45,7 +45,7 @@ func (s sourceSet) sources(def *manifests.Definition) ([]bundle.Source, error) {
 			out = append(out, dockerarchive.New(s.spool, i, opts))
 			continue
 		}
-		out = append(out, registry.New(s.hosts, s.spool, i, def.Platforms, s.listen))
+		out = append(out, registry.New(s.hosts, s.spool, i, def.Platforms))
 	}
 	for _, c := range def.Charts {
 		out = append(out, helm.New(s.hosts, s.spool, s.dir, c, s.created, s.listen))
@@ -83,8 +83,12 @@ func (s sourceSet) toolBinaries(def *manifests.Definition) (map[string]string, e
 		out[runtime.GOOS+"/"+runtime.GOARCH] = self
 		return out, nil
 	}
+	dir, err := filepath.Abs(resolvePath(s.dir, def.Tools.Path))
+	if err != nil {
+		return nil, err
+	}
 	for _, p := range def.Tools.Platforms {
-		out[p] = filepath.Join(resolvePath(s.dir, def.Tools.Path), toolName(p))
+		out[p] = filepath.Join(dir, toolName(p))
 	}
 	return out, nil
 }

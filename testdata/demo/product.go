@@ -1,28 +1,12 @@
 package main
 
 import (
-	"archive/tar"
-	"bytes"
-	"compress/gzip"
 	"context"
-	"crypto"
-	"crypto/sha256"
-	"encoding/hex"
-	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"strings"
-	"time"
 
-	"github.com/ProtonMail/go-crypto/openpgp"
-	"github.com/ProtonMail/go-crypto/openpgp/armor"
-	"github.com/ProtonMail/go-crypto/openpgp/packet"
-	"github.com/google/go-containerregistry/pkg/name"
-	v1 "github.com/google/go-containerregistry/pkg/v1"
-	"github.com/google/go-containerregistry/pkg/v1/empty"
-	"github.com/google/go-containerregistry/pkg/v1/mutate"
-	"github.com/google/go-containerregistry/pkg/v1/tarball"
+	"github.com/airlock-project/airlock/testdata/fixture"
 )
 
 const version = "v1.0.0"
@@ -31,7 +15,15 @@ const version = "v1.0.0"
 // the archive with checksums and signature, a chart, and the definition.
 func (d *demo) product(context.Context) error {
 	d.say("\nPack the stand-in product as its vendor would")
-	fingerprint, err := d.vendorArchive()
+	programs := map[string][]byte{}
+	for _, n := range []string{"backend", "launcher"} {
+		bin, err := os.ReadFile(filepath.Join(d.dir, "bin", n))
+		if err != nil {
+			return err
+		}
+		programs["demo-"+n] = bin
+	}
+	fingerprint, err := fixture.VendorArchive(d.dir, "demo", version, programs)
 	if err != nil {
 		return err
 	}
@@ -61,130 +53,6 @@ func (d *demo) product(context.Context) error {
 // site writes the enclave's answers.
 func (d *demo) site(registry string) error {
 	return os.WriteFile(d.path("site.yaml"), []byte(strings.ReplaceAll(site, "REGISTRY", registry)), 0o600)
-}
-
-// vendorArchive writes self-hosted-v1.0.0.tar.gz with its checksums, their
-// signature and the key, and returns the key's fingerprint.
-func (d *demo) vendorArchive() (string, error) {
-	var buf bytes.Buffer
-	zw := gzip.NewWriter(&buf)
-	tw := tar.NewWriter(zw)
-	add := func(name string, mode int64, data []byte) error {
-		h := &tar.Header{Name: "demo-" + version + "/" + name, Mode: mode, Size: int64(len(data)), ModTime: time.Unix(0, 0)}
-		if err := tw.WriteHeader(h); err != nil {
-			return err
-		}
-		_, err := tw.Write(data)
-		return err
-	}
-	if err := add("version", 0o644, []byte(version+"\n")); err != nil {
-		return "", err
-	}
-	for _, n := range []string{"backend", "launcher"} {
-		bin, err := os.ReadFile(filepath.Join(d.dir, "bin", n))
-		if err != nil {
-			return "", err
-		}
-		img, err := dockerSave("demo-"+n+":"+version, n, bin)
-		if err != nil {
-			return "", err
-		}
-		if err := add("container-images/demo-"+n+".tar", 0o644, img); err != nil {
-			return "", err
-		}
-		if n == "launcher" {
-			if err := add("bin/demo-launcher", 0o755, bin); err != nil {
-				return "", err
-			}
-		}
-	}
-	if err := tw.Close(); err != nil {
-		return "", err
-	}
-	if err := zw.Close(); err != nil {
-		return "", err
-	}
-	archive := "demo-" + version + ".tar.gz"
-	if err := os.WriteFile(d.path(archive), buf.Bytes(), 0o644); err != nil {
-		return "", err
-	}
-	sum := sha256.Sum256(buf.Bytes())
-	return d.sign(archive, []byte(hex.EncodeToString(sum[:])+"  "+archive+"\n"))
-}
-
-// dockerSave makes an image of one static binary in the format of docker save.
-func dockerSave(ref, binary string, data []byte) ([]byte, error) {
-	var layer bytes.Buffer
-	tw := tar.NewWriter(&layer)
-	if err := tw.WriteHeader(&tar.Header{Name: binary, Mode: 0o755, Size: int64(len(data)), ModTime: time.Unix(0, 0)}); err != nil {
-		return nil, err
-	}
-	if _, err := tw.Write(data); err != nil {
-		return nil, err
-	}
-	if err := tw.Close(); err != nil {
-		return nil, err
-	}
-	l, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(layer.Bytes())), nil })
-	if err != nil {
-		return nil, err
-	}
-	img, err := mutate.AppendLayers(empty.Image, l)
-	if err != nil {
-		return nil, err
-	}
-	img, err = mutate.ConfigFile(img, withPlatform(img, binary))
-	if err != nil {
-		return nil, err
-	}
-	tag, err := name.NewTag(ref)
-	if err != nil {
-		return nil, err
-	}
-	var out bytes.Buffer
-	if err := tarball.Write(tag, img, &out); err != nil {
-		return nil, err
-	}
-	return out.Bytes(), nil
-}
-
-func withPlatform(img v1.Image, binary string) *v1.ConfigFile {
-	c, err := img.ConfigFile()
-	if err != nil {
-		return &v1.ConfigFile{}
-	}
-	c = c.DeepCopy()
-	c.OS, c.Architecture = "linux", "amd64"
-	c.Config.Entrypoint = []string{"/" + binary}
-	return c
-}
-
-// sign writes the checksums file, its detached signature and the public key.
-func (d *demo) sign(archive string, sums []byte) (string, error) {
-	e, err := openpgp.NewEntity("Demo Vendor", "stand-in", "vendor@example.com", &packet.Config{DefaultHash: crypto.SHA256, RSABits: 3072})
-	if err != nil {
-		return "", err
-	}
-	var sig, pub bytes.Buffer
-	if err := openpgp.DetachSign(&sig, e, bytes.NewReader(sums), nil); err != nil {
-		return "", err
-	}
-	w, err := armor.Encode(&pub, openpgp.PublicKeyType, nil)
-	if err != nil {
-		return "", err
-	}
-	if err := e.Serialize(w); err != nil {
-		return "", err
-	}
-	if err := w.Close(); err != nil {
-		return "", err
-	}
-	for name, data := range map[string][]byte{archive + "_SHA256SUMS": sums, archive + "_SHA256SUMS.sig": sig.Bytes(), "vendor.asc": pub.Bytes()} {
-		if err := os.WriteFile(d.path(name), data, 0o644); err != nil {
-			return "", err
-		}
-	}
-	return fmt.Sprintf("%X", e.PrimaryKey.Fingerprint), nil
 }
 
 const definition = `apiVersion: airlock/v1

@@ -103,6 +103,8 @@ func layerName(e bundle.Entry, layer bundle.Descriptor, i int) string {
 		return name + ".tgz.prov"
 	case layer.MediaType == bundle.MediaTypeModule:
 		name += ".zip"
+	case layer.MediaType == bundle.MediaTypeLock:
+		name = e.Name // "airlock.lock"
 	}
 	if i > 0 {
 		return fmt.Sprintf("%d-%s", i+1, name)

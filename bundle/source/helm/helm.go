@@ -68,7 +68,6 @@ func (s *Source) Resolve(ctx context.Context, locked []bundle.Pin) ([]bundle.Pin
 	if err != nil {
 		return nil, fmt.Errorf("chart %q: %w", s.chart.Name, err)
 	}
-	s.listen.Send(bundle.Event{Op: "resolve", Object: s.Origin(), Done: true})
 	return pins, nil
 }
 

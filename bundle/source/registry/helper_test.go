@@ -101,7 +101,7 @@ func newOlareg(t *testing.T, c config.Config) http.Handler {
 }
 
 func (f *fixture) source(ref string, platforms ...string) *Source {
-	return New(f.hosts, f.spool, manifests.Image{Ref: ref, Platforms: platforms}, nil, nil)
+	return New(f.hosts, f.spool, manifests.Image{Ref: ref, Platforms: platforms}, nil)
 }
 
 func (f *fixture) resolve(ref string, platforms ...string) (bundle.Pin, error) {

@@ -34,7 +34,6 @@ type Source struct {
 	spool   *bundle.Spool
 	written string // the reference exactly as written
 	chosen  manifests.Platforms
-	listen  bundle.Listener
 	target  func() (*target, error)
 }
 
@@ -49,8 +48,8 @@ type target struct {
 // New returns the source of img, whose Ref must be set. Where img names no
 // platforms, defaults decides. The definition is checked by Resolve and Open,
 // which need no network to refuse it.
-func New(hosts *remote.Hosts, spool *bundle.Spool, img manifests.Image, defaults manifests.Platforms, l bundle.Listener) *Source {
-	s := &Source{hosts: hosts, spool: spool, written: img.Ref, chosen: img.Platforms, listen: l}
+func New(hosts *remote.Hosts, spool *bundle.Spool, img manifests.Image, defaults manifests.Platforms) *Source {
+	s := &Source{hosts: hosts, spool: spool, written: img.Ref, chosen: img.Platforms}
 	if len(s.chosen) == 0 {
 		s.chosen = defaults
 	}
@@ -74,13 +73,11 @@ func (s *Source) Resolve(ctx context.Context, locked []bundle.Pin) ([]bundle.Pin
 		}
 		return locked, nil
 	}
-	s.listen.Send(bundle.Event{Op: "resolve", Object: s.written})
 	r := &resolver{fetcher: fetcher{target: t}, spool: s.spool, written: s.written, nodes: map[digest.Digest]*node{}}
 	pin, err := r.pin(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("resolve image %s: %w", s.written, err)
 	}
-	s.listen.Send(bundle.Event{Op: "resolve", Object: s.written, Done: true})
 	return []bundle.Pin{pin}, nil
 }
 

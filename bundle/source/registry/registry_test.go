@@ -331,7 +331,7 @@ func TestDefinitionRefused(t *testing.T) {
 		{manifests.Image{Ref: "a.b/c", Platforms: manifests.Platforms{"amd64"}}, `platform "amd64": want os/arch`},
 		{manifests.Image{Ref: "a.b/c", Platforms: manifests.Platforms{"all", "linux/amd64"}}, `platform "all": want os/arch`},
 	} {
-		_, err := New(f.hosts, f.spool, tc.img, nil, nil).Resolve(t.Context(), nil)
+		_, err := New(f.hosts, f.spool, tc.img, nil).Resolve(t.Context(), nil)
 		if err == nil || !strings.Contains(err.Error(), tc.want) {
 			t.Errorf("%+v: got %v, want %q", tc.img, err, tc.want)
 		}
