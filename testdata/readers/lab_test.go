@@ -7,6 +7,7 @@ import (
 	"context"
 	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -31,11 +32,12 @@ import (
 
 // images are the references in the definition and what they stand for.
 type images struct {
-	app, multi, odd, pinned string
+	app, multi, chosen, odd, pinned string
 	digests                 map[string]string // by reference
 }
 
-// definition makes a bundle of every kind of item that stock programs read.
+// definition makes a bundle of every kind of item that stock programs read:
+// chosen is the index multi, of which one platform is carried.
 // The name of odd is a legal Docker reference that image-spec's ref.name does
 // not allow.
 const definition = `apiVersion: airlock/v1
@@ -46,6 +48,7 @@ release: 3
 images:
   - ref: %s
   - {ref: "%s", platforms: all}
+  - {ref: "%s", platforms: [linux/arm64]}
   - ref: %s
   - ref: %s
 charts: [{name: demo, path: chart}]
@@ -73,7 +76,7 @@ func newLaboratory(ctx context.Context, dir, host string) (*laboratory, error) {
 	product := filepath.Join(dir, "product")
 	i := l.images
 	files := map[string][]byte{
-		"airlock.yaml":                fmt.Appendf(nil, definition, i.app, i.multi, i.odd, i.pinned),
+		"airlock.yaml":                fmt.Appendf(nil, definition, i.app, i.multi, i.chosen, i.odd, i.pinned),
 		"chart/Chart.yaml":            []byte("apiVersion: v2\nname: demo\nversion: 1.2.3+build.4\n"),
 		"chart/values.yaml":           []byte("image: " + i.app + "\n"),
 		"chart/templates/deploy.yaml": []byte(deployment),
@@ -90,14 +93,17 @@ func newLaboratory(ctx context.Context, dir, host string) (*laboratory, error) {
 	if err := os.Mkdir(filepath.Dir(l.bundle), 0o755); err != nil {
 		return nil, err
 	}
+	sign := []string{"cosign", "sign", "-y", "--tlog-upload=false", "--allow-http-registry", "--key", l.key}
 	for _, args := range [][]string{
-		{"keygen", "--name", filepath.Join(dir, "release")},
-		{"bundle", "create", "--plain-http", host, "--key", l.key, "-o", l.bundle},
+		{"airlock", "keygen", "--name", filepath.Join(dir, "release")},
+		append(slices.Clone(sign), host+"/team/app@"+i.digests[i.app]),
+		append(slices.Clone(sign), "--new-bundle-format", host+"/team/multi@"+i.digests[i.multi]),
+		{"airlock", "bundle", "create", "--plain-http", host, "--key", l.key, "-o", l.bundle},
 	} {
-		cmd := exec.CommandContext(ctx, "airlock", args...)
+		cmd := exec.CommandContext(ctx, args[0], args[1:]...)
 		cmd.Dir = product
 		if out, err := cmd.CombinedOutput(); err != nil {
-			return nil, fmt.Errorf("airlock %q: %w\n%s", args, err, out)
+			return nil, fmt.Errorf("%q: %w\n%s", args, err, out)
 		}
 	}
 	return l, nil
@@ -137,7 +143,7 @@ func pushImages(ctx context.Context, host string) (images, error) {
 		return images{}, err
 	}
 	i := images{
-		app: host + "/team/app:v1", multi: host + "/team/multi:v2", odd: host + "/team/odd__name:v1",
+		app: host + "/team/app:v1", multi: host + "/team/multi:v2", chosen: host + "/team/multi:chosen", odd: host + "/team/odd__name:v1",
 		pinned: host + "/team/pinned@" + armDigest.String(), digests: map[string]string{},
 	}
 	for ref, what := range map[string]remote.Taggable{i.app: app, i.odd: odd, i.pinned: arm} {
@@ -158,7 +164,7 @@ func pushImages(ctx context.Context, host string) (images, error) {
 	if err != nil {
 		return images{}, err
 	}
-	return i, push(i.multi, multi, opts, i.digests)
+	return i, errors.Join(push(i.multi, multi, opts, i.digests), push(i.chosen, multi, opts, i.digests))
 }
 
 // rawIndex is an image index as bytes.
@@ -166,7 +172,6 @@ type rawIndex []byte
 
 func (r rawIndex) RawManifest() ([]byte, error)      { return r, nil }
 func (rawIndex) MediaType() (types.MediaType, error) { return types.OCIImageIndex, nil }
-func (r rawIndex) Digest() (v1.Hash, error) {
 	h, _, err := v1.SHA256(bytes.NewReader(r))
 	return h, err
 }
@@ -203,8 +208,8 @@ func push(ref string, what remote.Taggable, opts []remote.Option, digests map[st
 	if err != nil {
 		return err
 	}
-	d, err := what.(interface{ Digest() (v1.Hash, error) }).Digest()
-	digests[ref] = d.String()
+	raw, err := what.RawManifest()
+	digests[ref] = digest.FromBytes(raw).String()
 	return err
 }
 

@@ -149,7 +149,38 @@ func checkPulls(t *testing.T, host string) {
 		t.Errorf("for arm64 crane gets %s", config.Architecture)
 	}
 	refuse(t, 1, dir, "crane", "digest", host+"/team/app:none")
+	checkChosen(t, host)
 	checkChart(t, host)
+	checkImageSignatures(t, host)
+}
+
+// checkChosen pulls an index of which one platform was carried: it lists that
+// platform only, as it was, and names the index it was made from.
+func checkChosen(t *testing.T, host string) {
+	t.Helper()
+	at := place(host, lab.images.chosen)
+	idx := decode[ocispec.Index](t, []byte(crane(t, "manifest", at)))
+	if got, want := idx.Annotations["dev.airlock.derived-from"], lab.images.digests[lab.images.chosen]; got != want {
+		t.Errorf("%s is derived from %q, want %s", at, got, want)
+	}
+	original := decode[ocispec.Index](t, []byte(crane(t, "manifest", lab.images.chosen)))
+	if diff := cmp.Diff(original.Manifests[1:], idx.Manifests); diff != "" {
+		t.Errorf("children (-want +got):\n%s", diff)
+	}
+	skopeo(t, "copy", "-q", "--all", "--src-tls-verify=false", "docker://"+at, "dir:"+filepath.Join(t.TempDir(), "dir"))
+	skopeo(t, "copy", "-q", "--override-arch=arm64", "--src-tls-verify=false", "docker://"+at, "dir:"+filepath.Join(t.TempDir(), "dir"))
+}
+
+// checkImageSignatures checks, with cosign, signatures that came along with
+// images: one under cosign's tag, one as a referrer.
+func checkImageSignatures(t *testing.T, host string) {
+	t.Helper()
+	dir := auditor(t, lab.bundle)
+	cosign := []string{"verify", "--key", lab.pub, "--allow-http-registry", "--private-infrastructure"}
+	run(t, dir, "cosign", append(cosign, place(host, lab.images.app))...)
+	referrer := append(cosign, "--new-bundle-format", "--trusted-root", "trusted_root.json")
+	run(t, dir, "cosign", append(referrer, place(host, lab.images.multi))...)
+	refuse(t, 10, dir, "cosign", append(cosign, place(host, lab.images.odd))...)
 }
 
 // checkChart pulls the chart with helm and renders it.

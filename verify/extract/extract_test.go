@@ -114,8 +114,17 @@ func wantNothing(t *testing.T, out string) {
 
 func is[T error](err error) bool { _, ok := errors.AsType[T](err); return ok }
 
-func TestToFiles(t *testing.T) {
+// TestTo runs over one bundle: making a key takes its time, on purpose.
+func TestTo(t *testing.T) {
 	b := openDemo(t)
+	for name, test := range map[string]func(*testing.T, *verify.Bundle){
+		"files": testFiles, "mode": testMode, "module and lock": testModuleAndLock, "image": testImage, "refuses": testRefuses, "limits": testLimits,
+	} {
+		t.Run(name, func(t *testing.T) { test(t, b) })
+	}
+}
+
+func testFiles(t *testing.T, b *verify.Bundle) {
 	var packed bytes.Buffer
 	if err := chart.Package(&packed, filepath.Join(writeInputs(t), "web"), fixture.Epoch); err != nil {
 		t.Fatal(err)
@@ -154,9 +163,9 @@ func TestToFiles(t *testing.T) {
 	}
 }
 
-func TestToKeepsMode(t *testing.T) {
+func testMode(t *testing.T, b *verify.Bundle) {
 	out := filepath.Join(t.TempDir(), "out")
-	if _, err := To(t.Context(), openDemo(t), "launcher", out); err != nil {
+	if _, err := To(t.Context(), b, "launcher", out); err != nil {
 		t.Fatal(err)
 	}
 	if fi, err := os.Stat(filepath.Join(out, "run.sh")); err != nil || fi.Mode().Perm()&0o100 == 0 {
@@ -166,8 +175,7 @@ func TestToKeepsMode(t *testing.T) {
 
 // A trailing slash names the same directory, and the module and the lock get
 // the names that their readers look for.
-func TestToModuleAndLock(t *testing.T) {
-	b := openDemo(t)
+func testModuleAndLock(t *testing.T, b *verify.Bundle) {
 	for item, want := range map[string]string{"modules/vpc:v1": "vpc.zip", "airlock.lock": "airlock.lock"} {
 		out := filepath.Join(t.TempDir(), "out")
 		if _, err := To(t.Context(), b, item, out+"/"); err != nil {
@@ -183,8 +191,7 @@ func TestToModuleAndLock(t *testing.T) {
 	}
 }
 
-func TestToImage(t *testing.T) {
-	b := openDemo(t)
+func testImage(t *testing.T, b *verify.Bundle) {
 	out := filepath.Join(t.TempDir(), "out")
 	if _, err := To(t.Context(), b, "registry.example.com/app:v1", out); err != nil {
 		t.Fatal(err)
@@ -252,8 +259,7 @@ func TestToAllOpensAgain(t *testing.T) {
 	}
 }
 
-func TestToRefuses(t *testing.T) {
-	b := openDemo(t)
+func testRefuses(t *testing.T, b *verify.Bundle) {
 	t.Run("unknown item", func(t *testing.T) {
 		out := filepath.Join(t.TempDir(), "out")
 		_, err := To(t.Context(), b, "nothing", out)
@@ -305,10 +311,9 @@ func TestToRefuses(t *testing.T) {
 	})
 }
 
-// TestToLimits shows that each bound is checked; the bounds themselves are too
+// testLimits shows that each bound is checked; the bounds themselves are too
 // large to reach in a test.
-func TestToLimits(t *testing.T) {
-	b := openDemo(t)
+func testLimits(t *testing.T, b *verify.Bundle) {
 	for _, tc := range []struct {
 		name, item string
 		lower      func(*limits)

@@ -1,0 +1,64 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/airlock-project/airlock/manifests"
+)
+
+// TestReadmeDocuments parses every document that the README shows.
+func TestReadmeDocuments(t *testing.T) {
+	text, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	parsers := map[string]func(string, []byte) error{
+		"kind: Bundle": func(n string, b []byte) error { _, err := manifests.ParseDefinition(n, b); return err },
+		"kind: Policy": func(n string, b []byte) error { _, err := manifests.ParsePolicy(n, b); return err },
+		"kind: Site":   func(n string, b []byte) error { _, err := manifests.ParseSite(n, b); return err },
+	}
+	found := map[string]bool{}
+	for i, part := range strings.Split(string(text), "```yaml\n")[1:] {
+		doc, _, _ := strings.Cut(part, "```")
+		for kind, parse := range parsers {
+			if !strings.Contains(doc, kind+"\n") {
+				continue
+			}
+			found[kind] = true
+			if err := parse(fmt.Sprintf("README.md yaml block %d", i+1), []byte(doc)); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	if len(found) != len(parsers) {
+		t.Errorf("the README shows %v, want one document of each kind", found)
+	}
+}
+
+// TestReadmeCommands holds the README's table of commands and exit codes
+// against the program.
+func TestReadmeCommands(t *testing.T) {
+	text, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := &app{}
+	for _, c := range a.root().Commands() {
+		for _, sub := range append(c.Commands(), c) {
+			if sub.Name() == "help" || sub.HasSubCommands() && sub.Name() != "completion" {
+				continue
+			}
+			if !strings.Contains(string(text), strings.TrimPrefix(sub.CommandPath(), "airlock ")) {
+				t.Errorf("the README does not name %q", sub.CommandPath())
+			}
+		}
+	}
+	for _, code := range []int{exitDone, exitFailed, exitPartial, exitUsage, exitFormat, exitUntrusted, exitContent, exitIncomplete, exitItemFailed, exitWaiting, exitInterrupted} {
+		if !strings.Contains(string(text), fmt.Sprintf("| %d |", code)) {
+			t.Errorf("the README does not explain exit code %d", code)
+		}
+	}
+}
