@@ -109,12 +109,27 @@ func verifyWith(key crypto.PublicKey, b *sgbundle.Bundle, index []byte) error {
 	return err
 }
 
+// Beside returns what the paths of signatures beside a bundle begin with: its
+// own path, made absolute where it does not say the bundle's name. Without
+// that, signatures of the directory "." would lie inside it.
+func Beside(path string) (string, error) {
+	path = filepath.Clean(path)
+	if base := filepath.Base(path); base == "." || base == ".." {
+		return filepath.Abs(path)
+	}
+	return path, nil
+}
+
 // sidecars reads the signatures that lie beside a bundle as
 // <file>.<anything>.sigstore.json. Their names mean nothing. A file that cannot
 // be a signature, because of its size or kind, hinders nothing either: it is
 // reported like any other that proves nothing.
 func sidecars(path string) ([]archive.Signature, error) {
-	dir, base := filepath.Split(filepath.Clean(path))
+	path, err := Beside(path)
+	if err != nil {
+		return nil, err
+	}
+	dir, base := filepath.Split(path)
 	if dir == "" {
 		dir = "."
 	}

@@ -44,6 +44,9 @@ func OpenDir(path string) (*Dir, Head, error) {
 func (d *Dir) Close() error { return d.root.Close() }
 
 func (d *Dir) head() (Head, error) {
+	if err := d.realDirs(); err != nil {
+		return Head{}, err
+	}
 	layout, err := d.read(nameLayout, 4096)
 	if errors.Is(err, fs.ErrNotExist) {
 		return Head{}, &FormatError{Offset: -1, Entry: nameLayout, Err: ErrNotBundle, Detail: "the directory has no such file"}
@@ -86,6 +89,24 @@ func (d *Dir) head() (Head, error) {
 	return h, nil
 }
 
+// realDirs refuses links where the layout has directories. One that is missing
+// shows later, when something in it is.
+func (d *Dir) realDirs() error {
+	for _, name := range []string{"signatures", "blobs", "blobs/sha256"} {
+		fi, err := d.root.Lstat(name)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if !fi.IsDir() {
+			return &FormatError{Offset: -1, Entry: name, Err: ErrEntryType, Detail: "it is not a directory"}
+		}
+	}
+	return nil
+}
+
 // read returns a whole regular file of at most limit bytes.
 func (d *Dir) read(name string, limit int64) ([]byte, error) {
 	f, err := d.open(name)
@@ -115,16 +136,9 @@ func (d *Dir) open(name string) (*os.File, error) {
 	return d.root.Open(name)
 }
 
-// list returns the sorted names in a real directory, one more than any legal
-// one holds at most.
+// list returns the sorted names in a directory, one more than any legal one
+// holds at most.
 func (d *Dir) list(name string) ([]string, error) {
-	fi, err := d.root.Lstat(name)
-	if err != nil {
-		return nil, err
-	}
-	if !fi.IsDir() {
-		return nil, &FormatError{Offset: -1, Entry: name, Err: ErrEntryType, Detail: "it is not a directory"}
-	}
 	f, err := d.root.Open(name)
 	if err != nil {
 		return nil, err

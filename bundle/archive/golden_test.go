@@ -24,11 +24,11 @@ func TestHeaderGolden(t *testing.T) {
 		sizeField string // hex
 		checksum  string
 	}{
-		{0, "303030303030303030303000", "023110"},
-		{1000, "303030303030303137353000", "023125"},
-		{tarOctalMax, "373737373737373737373700", "023225"},
-		{tarOctalMax + 1, "800000000000000200000000", "022273"},
-		{MaxBlob, "800000000000010000000000", "022272"},
+		{0, "303030303030303030303000", "025475"},
+		{1000, "303030303030303137353000", "025512"},
+		{tarOctalMax, "373737373737373737373700", "025612"},
+		{tarOctalMax + 1, "800000000000000200000000", "024657"},
+		{MaxBlob, "800000000000010000000000", "024656"},
 	} {
 		t.Run(fmt.Sprint(tt.size), func(t *testing.T) {
 			h := tarHeader(name, tt.size)
@@ -44,7 +44,7 @@ func TestHeaderGolden(t *testing.T) {
 			want := make([]byte, tarBlock)
 			copy(want, name)
 			copy(want[100:], "0000644\x000000000\x000000000\x00")
-			copy(want[136:], "02263166000\x00")
+			copy(want[136:], "02263523000\x00")
 			want[156] = '0'
 			copy(want[257:], "ustar\x0000")
 			copy(want[329:], "0000000\x000000000\x00")
@@ -191,7 +191,7 @@ func TestFileGolden(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	const want = "SUM"
+	const want = "cbe7fd54d5a6a44125b8ba8f92cec4ab469912500774a8bb736e67c043d8039b"
 	if got := fmt.Sprintf("%x", sha256.Sum256(data)); got != want {
 		t.Errorf("%d bytes with SHA-256 %s, want %s", len(data), got, want)
 	}

@@ -4,9 +4,9 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"strings"
 
 	"github.com/airlock-project/airlock/bundle"
+	"github.com/airlock-project/airlock/verify"
 	"github.com/spf13/cobra"
 )
 
@@ -39,9 +39,13 @@ func (a *app) runSign(ctx context.Context, path string, f signFlags) error {
 	if err != nil {
 		return err
 	}
+	beside, err := verify.Beside(path)
+	if err != nil {
+		return err
+	}
 	var written []string
 	for _, s := range sigs {
-		out := strings.TrimSuffix(path, "/") + "." + s.Name
+		out := beside + "." + s.Name
 		if err := writeNew(out, s.Data, 0o644); err != nil {
 			return err
 		}

@@ -1,7 +1,7 @@
 // Program bench measures airlock beside cp, sha256sum and skopeo, on two gzip
 // images of 369 and 280 MB that share layers: 391 MB of distinct blobs.
 //
-//	go run ./testdata/bench [-rounds 5] [-json] [-dir DIR] [-airlock FILE]
+//	go run ./testdata/bench [-rounds 5] [-run EXPR] [-json] [-dir DIR] [-airlock FILE]
 //
 // Both registries are olareg in this process; airlock is built from this tree
 // and runs as a process of its own, whose memory and writes are its own. Every
@@ -23,7 +23,9 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"regexp"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 )
@@ -34,6 +36,7 @@ const skopeoMissing = "skopeo is not installed: its rows are missing. Debian and
 // flags are the command line.
 type flags struct {
 	rounds  int
+	only    string
 	json    bool
 	dir     string
 	airlock string
@@ -45,6 +48,7 @@ func main() {
 	}
 	var f flags
 	flag.IntVar(&f.rounds, "rounds", 5, "how often every step runs")
+	flag.StringVar(&f.only, "run", "", "run only the steps whose name matches this expression, and create")
 	flag.BoolVar(&f.json, "json", false, "write the result as JSON")
 	flag.StringVar(&f.dir, "dir", "", "folder for 3 GB of temporary files (default: the system's)")
 	flag.StringVar(&f.airlock, "airlock", "", "measure this binary and build none")
@@ -76,7 +80,7 @@ type bench struct {
 
 func run(ctx context.Context, f flags, stdout, stderr io.Writer) (err error) {
 	if f.rounds < 1 || flag.NArg() > 0 {
-		return errors.New("usage: bench [-rounds N] [-json] [-dir DIR] [-airlock FILE]")
+		return errors.New("usage: bench [-rounds N] [-run EXPR] [-json] [-dir DIR] [-airlock FILE]")
 	}
 	dir, err := os.MkdirTemp(f.dir, "airlock-bench-")
 	if err != nil {
@@ -89,20 +93,17 @@ func run(ctx context.Context, f flags, stdout, stderr io.Writer) (err error) {
 		return err
 	}
 	_, missing := exec.LookPath("skopeo")
-	list := steps(missing == nil)
+	only, err := regexp.Compile(f.only)
+	if err != nil {
+		return err
+	}
+	list := slices.DeleteFunc(steps(missing == nil), func(s step) bool { return s.Name != rowCreate && !only.MatchString(s.Name) })
 	rep := b.newReport(list, f.rounds)
 	if missing != nil {
 		rep.Notes = append(rep.Notes, skopeoMissing)
 	}
-	for i := range f.rounds {
-		for j, s := range list {
-			fmt.Fprintf(stderr, "round %d of %d: %s\n", i+1, f.rounds, s.Name)
-			sample, err := s.run(b, ctx)
-			if err != nil {
-				return fmt.Errorf("%s: %w", s.Name, err)
-			}
-			rep.Rows[j].Samples = append(rep.Rows[j].Samples, sample)
-		}
+	if err := rep.measure(ctx, b, stderr); err != nil {
+		return err
 	}
 	if err := rep.finish(b); err != nil {
 		return err

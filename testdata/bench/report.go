@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -47,6 +48,21 @@ func (b *bench) newReport(list []step, rounds int) *report {
 	return r
 }
 
+// measure runs every step once a round.
+func (r *report) measure(ctx context.Context, b *bench, stderr io.Writer) error {
+	for i := range r.Rounds {
+		for _, w := range r.Rows {
+			fmt.Fprintf(stderr, "round %d of %d: %s\n", i+1, r.Rounds, w.Name)
+			s, err := w.run(b, ctx)
+			if err != nil {
+				return fmt.Errorf("%s: %w", w.Name, err)
+			}
+			w.Samples = append(w.Samples, s)
+		}
+	}
+	return nil
+}
+
 // finish computes what follows from the samples.
 func (r *report) finish(b *bench) error {
 	fi, err := os.Stat(b.bundle())
@@ -70,12 +86,17 @@ func (r *report) finish(b *bench) error {
 		median[w.Name] = w.Median
 	}
 	for _, w := range r.Rows {
-		w.ToCp, w.ToSum = w.Median/median[rowCp], w.Median/median[rowSum]
-		if m := median[w.floor]; m > 0 {
-			w.ToSkopeo = w.Median / m
-		}
+		w.ToCp, w.ToSum, w.ToSkopeo = ratio(w.Median, median[rowCp]), ratio(w.Median, median[rowSum]), ratio(w.Median, median[w.floor])
 	}
 	return nil
+}
+
+// ratio is 0 where there is nothing to compare with.
+func ratio(v, to float64) float64 {
+	if to == 0 {
+		return 0
+	}
+	return v / to
 }
 
 func middle(list []sample, value func(sample) float64) float64 {
@@ -99,8 +120,8 @@ func (r *report) writeTable(w io.Writer) error {
 	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(t, "step\tmedian s\tbest s\tCPU s\tx cp\tx sha256sum\tx skopeo\twritten\tsent\tpeak MB\t")
 	for _, x := range r.Rows {
-		fmt.Fprintf(t, "%s\t%.3f\t%.3f\t%s\t%.2f\t%.2f\t%s\t%s\t%s\t%s\t\n", x.Name, x.Median, x.Best, optional("%.2f", x.CPU),
-			x.ToCp, x.ToSum, optional("%.2f", x.ToSkopeo), r.times(x.Written), r.times(x.Received), optional("%.0f", mb(x.Peak)))
+		fmt.Fprintf(t, "%s\t%.3f\t%.3f\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t\n", x.Name, x.Median, x.Best, optional("%.2f", x.CPU),
+			optional("%.2f", x.ToCp), optional("%.2f", x.ToSum), optional("%.2f", x.ToSkopeo), r.times(x.Written), r.times(x.Received), optional("%.0f", mb(x.Peak)))
 	}
 	if err := t.Flush(); err != nil {
 		return err

@@ -33,7 +33,7 @@ import (
 // images are the references in the definition and what they stand for.
 type images struct {
 	app, multi, chosen, odd, pinned string
-	digests                 map[string]string // by reference
+	digests                         map[string]string // by reference
 }
 
 // definition makes a bundle of every kind of item that stock programs read:
@@ -172,9 +172,6 @@ type rawIndex []byte
 
 func (r rawIndex) RawManifest() ([]byte, error)      { return r, nil }
 func (rawIndex) MediaType() (types.MediaType, error) { return types.OCIImageIndex, nil }
-	h, _, err := v1.SHA256(bytes.NewReader(r))
-	return h, err
-}
 
 // index lists the images of a repository by architecture. It is encoded as
 // image-spec's own types are, which is what build tools push: skopeo 1.9

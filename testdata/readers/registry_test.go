@@ -140,8 +140,8 @@ func checkPulls(t *testing.T, host string) {
 	if got := decode[ocispec.Index](t, read(t, dir, "oci", "index.json")).Manifests[0].Digest.String(); got != lab.images.digests[lab.images.app] {
 		t.Errorf("crane pulled %s", got)
 	}
-	if got := crane(t, "ls", host+"/team/multi"); got != "v2" {
-		t.Errorf("crane ls says %q, want v2", got)
+	if got := crane(t, "ls", host+"/team/multi"); got != "chosen\nv2" {
+		t.Errorf("crane ls says %q, want chosen and v2", got)
 	}
 	run(t, dir, "crane", "pull", "--platform", "linux/arm64", place(host, lab.images.multi), "arm64.tar")
 	config := decode[ocispec.Image](t, []byte(crane(t, "config", "--platform", "linux/arm64", place(host, lab.images.multi))))

@@ -186,3 +186,23 @@ func TestCosignChecksACountersignature(t *testing.T) {
 	shell(t, dir, verifyBlob, pub)
 	run(t, dir, "airlock", "verify", "--key", pub, path)
 }
+
+// A signature of an unpacked bundle lies beside the directory, never in it, also
+// for whoever stands inside.
+func TestSignWhereItLies(t *testing.T) {
+	path := create(t, "--unsigned")
+	key, pub := cosignKey(t)
+	for _, name := range []string{".", "../layout/", "blobs/.."} {
+		t.Run(name, func(t *testing.T) {
+			dir := filepath.Join(t.TempDir(), "layout")
+			if err := os.Mkdir(dir, 0o755); err != nil {
+				t.Fatal(err)
+			}
+			run(t, dir, "tar", "--zstd", "-xf", path)
+			refuse(t, 11, dir, "airlock", "verify", "--key", pub, name)
+			run(t, dir, "airlock", "bundle", "sign", "--key", key, name)
+			run(t, dir, "airlock", "verify", "--key", pub, name)
+			run(t, t.TempDir(), "airlock", "verify", "--key", pub, dir)
+		})
+	}
+}
