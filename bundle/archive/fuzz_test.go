@@ -20,7 +20,7 @@ func known(err error) bool {
 
 func FuzzReadHead(f *testing.F) {
 	for _, h := range []Head{tinyHead(), {Index: []byte("{}")}, {Index: bytes.Repeat([]byte(" "), 140_000)}} {
-		seed, err := h.encode((HeadSize(len(h.Index)) - SignatureReserve) / 4096 * 4096)
+		seed, err := h.encode(HeadSize(len(h.Index)) - SignatureReserve + 4096)
 		if err != nil {
 			f.Fatal(err)
 		}
@@ -66,7 +66,7 @@ func FuzzStream(f *testing.F) {
 
 // smallFile is a whole file with a short slack, so that a fuzzer gets around in it.
 func smallFile(f *testing.F) ([]byte, Contents) {
-	const head = 4096
+	const head = 8192
 	out, err := tinyHead().encode(head)
 	if err != nil {
 		f.Fatal(err)

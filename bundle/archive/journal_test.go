@@ -201,7 +201,7 @@ func TestWrongContent(t *testing.T) {
 
 func TestHeadFull(t *testing.T) {
 	h := tinyHead()
-	h.Signatures[0].Data = make([]byte, SignatureReserve)
+	h.Signatures[0].Data = make([]byte, SignatureReserve+headAlign)
 	if _, err := h.encode(HeadSize(len(h.Index))); err == nil {
 		t.Error("signatures larger than the reserve were taken")
 	}

@@ -95,8 +95,7 @@ func (a *app) runLock(ctx context.Context, f createFlags) error {
 	if err != nil {
 		return err
 	}
-	defer done()
-	if err := replaceFile(d.lockPath, plan.Lock, 0o644); err != nil {
+	if err := errors.Join(replaceFile(d.lockPath, plan.Lock, 0o644), done()); err != nil {
 		return err
 	}
 	items := 0

@@ -57,7 +57,9 @@ func (a *app) runInspect(ctx context.Context, path string, t trustFlags) error {
 			return err
 		}
 		signers, trusted = b.Decision().Signers, true
-		b.Close()
+		if err := b.Close(); err != nil {
+			return err
+		}
 	} else if t.key != "" || t.policy != "" {
 		return err
 	}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/airlock-project/airlock/bundle"
 	"github.com/airlock-project/airlock/bundle/archive"
+	"github.com/airlock-project/airlock/bundle/artifact"
 	"github.com/airlock-project/airlock/bundle/chart"
 	"github.com/airlock-project/airlock/bundle/remote"
 	"github.com/airlock-project/airlock/bundle/source/dockerarchive"
@@ -21,6 +22,7 @@ import (
 	"github.com/airlock-project/airlock/install"
 	"github.com/airlock-project/airlock/manifests"
 	"github.com/airlock-project/airlock/mirror"
+	"github.com/airlock-project/airlock/mirror/target"
 	"github.com/airlock-project/airlock/verify"
 	"github.com/airlock-project/airlock/verify/extract"
 	"github.com/airlock-project/airlock/verify/sign"
@@ -91,9 +93,7 @@ func trustRows() []func(error) (verdict, bool) {
 		always[*verify.UntrustedError](exitUntrusted, "compare fingerprints with the signer; a missing countersignature can be laid beside the bundle"),
 		is(func(e *verify.RefusedError) verdict { return verdict{exitUntrusted, refusedHint(e.Rule)} }),
 		always[*verify.UnsupportedError](exitUsage, "remove it from the document, or use a version of airlock that knows it"),
-		is(func(e *verify.KeyError) verdict {
-			return verdict{exitUsage, "a public key is a PEM file such as airlock.pub, written by airlock keygen or cosign generate-key-pair"}
-		}),
+		always[*verify.KeyError](exitUsage, "a public key is a PEM file such as airlock.pub, written by airlock keygen or cosign generate-key-pair"),
 		is(func(e *archive.FormatError) verdict { return verdict{formatCode(e), formatHint(e)} }),
 		always[*archive.MissingError](exitIncomplete, "copy the bundle again from where it was made"),
 		always[*verify.ContentError](exitContent, "the bundle was damaged on its way: copy it again from where it was made, and compare BUNDLE.sha256"),
@@ -142,6 +142,9 @@ func sourceRows() []func(error) (verdict, bool) {
 	return []func(error) (verdict, bool){
 		always[*noDefinitionError](exitUsage, "write one with airlock bundle init --preset spacelift-self-hosted --platform onprem, or name it with -f"),
 		always[manifests.Findings](exitUsage, "correct the document; airlock schema prints a JSON Schema that editors understand"),
+		always[*artifact.NameError](exitUsage, "rename the file: such a name cannot be carried to every system"),
+		always[*artifact.TypeError](exitUsage, "links and devices are not carried: put a copy of the file there, or leave it out"),
+		always[*artifact.ContentError](exitContent, "the bundle was made wrongly: tell whoever made it"),
 		always[*staleLockError](exitUsage, "run airlock bundle lock and review what changed"),
 		always[*bundle.ChangedError](exitContent, "airlock bundle lock accepts what is there now; review the change of airlock.lock"),
 		always[*bundle.MissingImagesError](exitUsage, "add them under images:, or under the chart's ignore: with a reason"),
@@ -150,9 +153,7 @@ func sourceRows() []func(error) (verdict, bool) {
 		}),
 		always[*archive.BusyError](exitFailed, "wait for the other airlock bundle create, or choose another -o"),
 		always[*vendorarchive.ChecksumError](exitContent, "the archive is damaged or not the one its checksums speak of: download it again"),
-		is(func(e *vendorarchive.SignerError) verdict {
-			return verdict{exitUntrusted, "check signer.fingerprint in the definition against the vendor's published one; do not use the archive otherwise"}
-		}),
+		always[*vendorarchive.SignerError](exitUntrusted, "check signer.fingerprint in the definition against the vendor's published one; do not use the archive otherwise"),
 		always[*vendorarchive.SignatureError](exitUntrusted, "download the checksums and their signature again; do not use the archive otherwise"),
 		always[*vendorarchive.KeyError](exitUntrusted, "check signer.fingerprint in the definition against the vendor's published one, and export that key: gpg --export --armor FINGERPRINT"),
 		always[*vendorarchive.MissingMemberError](exitContent, "list the archive with tar -tzf and correct the path in the definition"),
@@ -179,7 +180,8 @@ func sourceRows() []func(error) (verdict, bool) {
 func placeRows() []func(error) (verdict, bool) {
 	return []func(error) (verdict, bool){
 		always[*mirror.ConflictError](exitPartial, "nothing was overwritten: delete the tag or use another prefix, after finding out who pushed it"),
-		always[*mirror.PartialError](exitPartial, "run the same command again: what is there is not sent again"),
+		is(partialVerdict),
+		is(func(e *target.Problem) verdict { return verdict{exitFailed, e.Remedy} }),
 		always[*mirror.CollisionError](exitUsage, "two items would get one name: use --keep-host"),
 		is(func(e *remote.AuthError) verdict {
 			return verdict{exitFailed, "log in to " + e.Host + " (docker login, podman login), or give --auth-file"}
@@ -190,9 +192,7 @@ func placeRows() []func(error) (verdict, bool) {
 		is(func(e *remote.TLSError) verdict {
 			return verdict{exitFailed, "give the authority that signed the certificate of " + e.Host + " with --ca-file"}
 		}),
-		is(func(e *remote.UnreachableError) verdict {
-			return verdict{exitFailed, "check the name, the network and any proxy; --resolve HOST:IP names an address by hand"}
-		}),
+		always[*remote.UnreachableError](exitFailed, "check the name, the network and any proxy; --resolve HOST:IP names an address by hand"),
 		always[*remote.NotFoundError](exitFailed, "check the name and the tag; some registries also answer so when a login is needed"),
 		always[*remote.StatusError](exitFailed, "the registry did not do it; what was done is kept, run the command again"),
 		is(func(e *checklistOutcome) verdict { return outcomeVerdict(e) }),
@@ -204,6 +204,18 @@ func placeRows() []func(error) (verdict, bool) {
 		always[*install.LedgerError](exitContent, "the record was changed or damaged: keep it as it is for the auditor and start with another --state"),
 		is(func(e *fs.PathError) verdict { return verdict{exitFailed, pathHint(e)} }),
 	}
+}
+
+// partialVerdict takes the hint of the first thing that went wrong.
+func partialVerdict(e *mirror.PartialError) verdict {
+	for _, err := range e.Errs {
+		for _, row := range placeRows() {
+			if v, ok := row(err); ok && v.hint != "" {
+				return verdict{exitPartial, v.hint + "; then run the same command again, what is there is not sent again"}
+			}
+		}
+	}
+	return verdict{exitPartial, "run the same command again: what is there is not sent again"}
 }
 
 func outcomeVerdict(e *checklistOutcome) verdict {
@@ -239,7 +251,7 @@ func judge(ctx context.Context, err error) verdict {
 		if _, ok := errors.AsType[*resumableError](err); ok {
 			return verdict{exitInterrupted, "run the same command again: it goes on from where it stopped"}
 		}
-		return verdict{exitInterrupted, ""}
+		return verdict{exitInterrupted, "run the same command again (bundle install: with --resume): what is done is not done again"}
 	}
 	for _, row := range table() {
 		if v, ok := row(err); ok {

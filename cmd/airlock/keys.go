@@ -129,9 +129,9 @@ func (s *signFlags) load(a *app, def *manifests.Definition, dir string) ([]*sign
 			return nil, err
 		}
 		keys = append(keys, k)
+		// Opening a key takes 64 MB (scrypt), on top of which all else would come.
+		debug.FreeOSMemory()
 	}
-	// Opening a key takes 64 MB (scrypt), which would count into everything after.
-	debug.FreeOSMemory()
 	return keys, nil
 }
 

@@ -117,23 +117,10 @@ func run(ctx context.Context, f flags, stdout, stderr io.Writer) (err error) {
 // prepare builds the programs, makes the images and fills the source registry.
 func (b *bench) prepare(ctx context.Context, f flags, stderr io.Writer) error {
 	start := time.Now()
-	if err := os.Mkdir(b.path("tools"), 0o755); err != nil {
-		return err
-	}
-	tool := b.path("tools", "airlock-"+strings.ReplaceAll(b.platform, "/", "-"))
-	if err := goBuild(ctx, tool, "./testdata/demo/launcher"); err != nil {
+	if err := b.programs(ctx, f.airlock); err != nil {
 		return err
 	}
 	var err error
-	if f.airlock == "" {
-		b.airlock = b.path("airlock")
-		err = goBuild(ctx, b.airlock, "./cmd/airlock")
-	} else {
-		b.airlock, err = filepath.Abs(f.airlock)
-	}
-	if err != nil {
-		return err
-	}
 	if b.in, err = makeInputs(b.path("images")); err != nil {
 		return fmt.Errorf("make images: %w", err)
 	}
@@ -148,12 +135,35 @@ func (b *bench) prepare(ctx context.Context, f flags, stderr io.Writer) error {
 	return nil
 }
 
-// goBuild builds as releases are built.
-func goBuild(ctx context.Context, out, pkg string) error {
-	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", out, pkg)
+// programs builds airlock as releases are built, unless a binary is given, and
+// makes a tool for bundles to carry that costs nothing: the head of this
+// program, an ELF file for this machine as far as anyone looks.
+func (b *bench) programs(ctx context.Context, given string) error {
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	head := make([]byte, 4096)
+	f, err := os.Open(self)
+	if err != nil {
+		return err
+	}
+	_, err = io.ReadFull(f, head)
+	if err := errors.Join(err, f.Close(), os.Mkdir(b.path("tools"), 0o755)); err != nil {
+		return err
+	}
+	if err := os.WriteFile(b.path("tools", "airlock-"+strings.ReplaceAll(b.platform, "/", "-")), head, 0o755); err != nil {
+		return err
+	}
+	if given != "" {
+		b.airlock, err = filepath.Abs(given)
+		return err
+	}
+	b.airlock = b.path("airlock")
+	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", b.airlock, "./cmd/airlock")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if msg, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("build %s: %w\n%s", pkg, err, msg)
+		return fmt.Errorf("build airlock: %w\n%s", err, msg)
 	}
 	return nil
 }
