@@ -1,13 +1,17 @@
 package verify_test
 
 import (
+	"errors"
 	"io"
+	"io/fs"
 	"os"
-	"os/exec"
 	"path/filepath"
+	"slices"
+	"syscall"
 	"testing"
 
 	"github.com/airlock-project/airlock/bundle"
+	"github.com/airlock-project/airlock/bundle/archive"
 	"github.com/airlock-project/airlock/testdata/fixture"
 	"github.com/airlock-project/airlock/verify"
 )
@@ -65,26 +69,68 @@ func TestStream(t *testing.T) {
 	}
 }
 
+// TestLayoutDirectory reads what a stock tar would unpack, unpacked here by the
+// standard library; stock_test.go has the real one.
 func TestLayoutDirectory(t *testing.T) {
-	spool := fixture.Spool(t)
-	path, pub := fixture.File(t, spool, image(t, spool, "example.com/a:1", 1, 3<<20, 9<<20, 0, 1, 512))
-	dir := filepath.Join(t.TempDir(), "x")
-	if err := os.Mkdir(dir, 0o755); err != nil {
+	f := forge(t)
+	dir := t.TempDir()
+	for _, m := range slices.Concat(f.head, f.stored, f.packed) {
+		name := filepath.Join(dir, m.name)
+		if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(name, m.data, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	checkDirectory(t, dir, f.pub)
+	layer := filepath.Join(dir, f.stored[len(f.stored)-1].name)
+	data := read(t, layer)
+	data[100] ^= 1
+	if err := os.WriteFile(layer, data, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if out, err := exec.Command("tar", "--zstd", "-xf", path, "-C", dir).CombinedOutput(); err != nil {
-		t.Fatalf("%v %s", err, out)
+	opened, err := verifyFile(t, dir, f.pub)
+	if _, ok := errors.AsType[*verify.ContentError](err); !opened || !ok {
+		t.Errorf("damaged layer: opened %t, %v", opened, err)
 	}
-	p, err := verify.KeyPolicy(pub)
-	if err != nil {
+	if err := os.Remove(layer); err != nil {
 		t.Fatal(err)
 	}
-	b, err := verify.Open(t.Context(), dir, p, verify.Options{})
+	opened, err = verifyFile(t, dir, f.pub)
+	if _, ok := errors.AsType[*archive.MissingError](err); opened || !ok {
+		t.Errorf("missing layer: opened %t, %v", opened, err)
+	}
+}
+
+func checkDirectory(t *testing.T, dir, pub string) {
+	t.Helper()
+	b, err := verify.Open(t.Context(), dir, policy(t, pub), verify.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer b.Close()
 	if err := b.VerifyAll(t.Context(), nil); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestOpenOtherThings refuses what is no bundle without blocking on it.
+func TestOpenOtherThings(t *testing.T) {
+	_, pub := fixture.Key(t)
+	pipe := filepath.Join(t.TempDir(), "pipe")
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for path, want := range map[string]error{
+		pipe:                                 archive.ErrNotBundle,
+		os.DevNull:                           archive.ErrNotBundle,
+		t.TempDir():                          archive.ErrNotBundle,
+		pub:                                  archive.ErrNotBundle,
+		filepath.Join(t.TempDir(), "absent"): fs.ErrNotExist,
+	} {
+		if _, err := verify.Open(t.Context(), path, policy(t, pub), verify.Options{}); !errors.Is(err, want) {
+			t.Errorf("%s: want %v, got %v", path, want, err)
+		}
 	}
 }

@@ -116,7 +116,7 @@ func (w *Writer) Place(b Blob) (io.WriteCloser, error) {
 	}
 	w.journal.forget(b.Digest.String())
 	w.sum.restart(w.layout.byName[b.Digest])
-	pw := &placeWriter{w: w, e: e, clean: e.offset, h: sha256.New(), total: entrySize(b.Size), at: e.offset}
+	pw := &placeWriter{w: w, e: e, h: sha256.New(), total: entrySize(b.Size), at: e.offset}
 	hdr := tarHeader(blobName(b), b.Size)
 	return pw, pw.put(hdr[:])
 }
@@ -130,7 +130,6 @@ type placeWriter struct {
 	total int64 // entry bytes in all
 	pos   int64 // entry bytes framed
 	at    int64 // file offset of the next flush
-	clean int64 // file offset up to which the kernel was asked to write to disk
 	buf   []byte
 	head  int // where in buf the open block's header is
 }
@@ -138,10 +137,6 @@ type placeWriter struct {
 // flushSize is how much a placeWriter gathers before it writes: a few blocks,
 // so that many may run at once within little memory.
 const flushSize = 4 * (blockSize + blockHead)
-
-// writebackSize is how much of a blob the kernel is asked to write to disk at
-// once: enough for long extents, little enough to start early.
-const writebackSize = 8 << 20
 
 func (p *placeWriter) Write(b []byte) (int, error) {
 	if p.n+int64(len(b)) > p.e.blob.Size {
@@ -199,10 +194,6 @@ func (p *placeWriter) flush() error {
 	p.w.written.Add(int64(len(p.buf)))
 	p.buf = p.buf[:0]
 	p.w.sum.reach(p.w.layout.byName[p.e.blob.Digest], p.at, p.pos == p.total)
-	if p.at-p.clean >= writebackSize {
-		startWriteback(p.w.f, p.clean, p.at-p.clean)
-		p.clean = p.at
-	}
 	return nil
 }
 

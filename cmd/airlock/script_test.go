@@ -1,12 +1,14 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"net/http/httptest"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -36,6 +38,7 @@ func TestScript(t *testing.T) {
 			"append": cmdAppend,
 			"vendor": cmdVendor,
 			"subst":  cmdSubst,
+			"chart":  cmdChart,
 		},
 	})
 }
@@ -134,4 +137,18 @@ func cmdSubst(ts *testscript.TestScript, _ bool, args []string) {
 		text = strings.ReplaceAll(text, "@"+name+"@", ts.Getenv(name))
 	}
 	ts.Check(os.WriteFile(ts.MkAbs(args[1]), []byte(text), 0o600))
+}
+
+// cmdChart: chart DIR VERSION copies cert-manager's own chart out of its Go
+// module, with the version that its release process would write into it.
+func cmdChart(ts *testscript.TestScript, _ bool, args []string) {
+	dir, err := fixture.CertManagerChart(filepath.Join("..", "..", "testdata", "tools"))
+	ts.Check(err)
+	dst := ts.MkAbs(args[0])
+	ts.Check(os.CopyFS(dst, os.DirFS(dir)))
+	path := filepath.Join(dst, "Chart.yaml")
+	text, err := os.ReadFile(path)
+	ts.Check(err)
+	ts.Check(os.Chmod(path, 0o644))
+	ts.Check(os.WriteFile(path, bytes.ReplaceAll(text, []byte("v0.0.0"), []byte(args[1])), 0o644))
 }
