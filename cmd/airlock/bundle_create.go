@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -157,6 +158,9 @@ func (a *app) runCreate(ctx context.Context, f createFlags) error {
 		out = d.def.Product + "-" + d.def.Version + ".tar.zst"
 	}
 	if err := checkOutput(out); err != nil {
+		return err
+	}
+	if err := checkBeside(ctx, d, out, f.unsigned); err != nil {
 		return err
 	}
 	if err := d.keepLock(a, f.locked); err != nil {
@@ -393,35 +397,74 @@ func (a *app) firstContact(ctx context.Context, d *definition, out, sum string, 
 // sumLine is a file's line for sha256sum -c.
 func sumLine(sum, path string) string { return sum + "  " + filepath.Base(path) + "\n" }
 
-// copyTool copies a binary and returns its SHA-256. A binary that is the
-// destination already stays.
-func copyTool(ctx context.Context, src, dst string) ([]byte, error) {
+// checkBeside refuses, before anything is downloaded, to put another tool
+// where an earlier bundle's lies: that bundle's checksums and the tool's
+// signature would no longer fit.
+func checkBeside(ctx context.Context, d *definition, out string, unsigned bool) error {
+	tools, err := sourceSet{dir: d.dir}.toolBinaries(d.def)
+	if err != nil {
+		return err
+	}
+	for _, platform := range sortedKeys(tools) {
+		dst := filepath.Join(filepath.Dir(out), toolName(platform))
+		have, err := fileSum(ctx, dst)
+		if errors.Is(err, os.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		want, err := fileSum(ctx, tools[platform])
+		if err != nil {
+			return err
+		}
+		if !bytes.Equal(have, want) {
+			return fmt.Errorf("write %s, the tool of another bundle in this folder: %w", dst, os.ErrExist)
+		}
+		if _, err := os.Lstat(dst + ".sig"); err == nil && unsigned {
+			return fmt.Errorf("write an unsigned bundle beside %s: %w", dst+".sig", os.ErrExist)
+		}
+	}
+	return nil
+}
+
+// fileSum returns the SHA-256 of a file.
+func fileSum(ctx context.Context, path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	h := sha256.New()
+	_, err = io.Copy(h, &contextReader{ctx, f})
+	return h.Sum(nil), err
+}
+
+// copyTool puts a binary beside the bundle and returns its SHA-256. One that is
+// there already is the same: checkBeside has seen to it.
+func copyTool(ctx context.Context, src, dst string) (sum []byte, err error) {
+	if _, err := os.Lstat(dst); err == nil {
+		return fileSum(ctx, dst)
+	}
 	in, err := os.Open(src)
 	if err != nil {
 		return nil, err
 	}
 	defer in.Close()
-	h := sha256.New()
-	if same(src, dst) {
-		_, err := io.Copy(h, &contextReader{ctx, in})
-		return h.Sum(nil), err
-	}
 	tmp := dst + ".new"
 	f, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o755)
 	if err != nil {
 		return nil, err
 	}
+	h := sha256.New()
 	_, err = io.Copy(io.MultiWriter(f, h), &contextReader{ctx, in})
 	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return nil, errors.Join(err, os.Remove(tmp))
+	}
+	if err := os.Rename(tmp, dst); err != nil {
 		return nil, err
 	}
-	return h.Sum(nil), os.Rename(tmp, dst)
-}
-
-func same(a, b string) bool {
-	x, errX := os.Stat(a)
-	y, errY := os.Stat(b)
-	return errX == nil && errY == nil && os.SameFile(x, y)
+	return h.Sum(nil), syncDir(filepath.Dir(dst))
 }
 
 type contextReader struct {
