@@ -167,7 +167,9 @@ func TestContents(t *testing.T) {
 	desc := func(name, mediaType string, size int64) bundle.Descriptor {
 		return bundle.Descriptor{MediaType: mediaType, Digest: digest.FromString(name), Size: size}
 	}
-	blob := func(name string, size int64) archive.Blob { return archive.Blob{Digest: digest.FromString(name), Size: size} }
+	blob := func(name string, size int64) archive.Blob {
+		return archive.Blob{Digest: digest.FromString(name), Size: size}
+	}
 	m1, m2 := desc("m1", ocispec.MediaTypeImageManifest, 1), desc("m2", ocispec.MediaTypeImageManifest, 2)
 	large := desc("large", ocispec.MediaTypeImageConfig, archive.MaxConfig+1)
 	config := desc("config", ocispec.MediaTypeImageConfig, 3)

@@ -145,12 +145,18 @@ func TestResumeAfterKill(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(3, 4))
 	recorded := map[string]bool{}
 	var seen int
+	var journalSize int64
 	for i := range 10 {
-		cmd, msg := child(t, append(env, envDelay+"=150ms")...)
+		cmd, msg := child(t, append(env, envDelay+"=250ms")...)
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(time.Duration(300+rnd.IntN(2500)) * time.Millisecond)
+		if i%2 == 0 { // soon after something was recorded
+			waitGrown(t, out+".partial.journal", journalSize)
+		} else { // or at any time, before the program has begun too
+			time.Sleep(time.Duration(rnd.IntN(1500)) * time.Millisecond)
+		}
+		time.Sleep(time.Duration(rnd.IntN(300)) * time.Millisecond)
 		if err := cmd.Process.Kill(); err != nil {
 			t.Fatal(err)
 		}
@@ -158,7 +164,7 @@ func TestResumeAfterKill(t *testing.T) {
 			t.Fatalf("run %d ended before it was killed: %s", i, msg)
 		}
 		seen = checkOpens(t, opens, seen, recorded)
-		readJournal(t, out+".partial.journal", recorded)
+		journalSize = readJournal(t, out+".partial.journal", recorded)
 	}
 	if len(recorded) < 20 {
 		t.Errorf("only %d blobs were recorded: the kills come too early to prove anything", len(recorded))
@@ -202,8 +208,26 @@ func checkOpens(t *testing.T, name string, seen int, recorded map[string]bool) i
 	return len(lines)
 }
 
-// readJournal adds what the journal records.
-func readJournal(t *testing.T, name string, recorded map[string]bool) {
+// waitGrown waits until blobs were added to a journal of that size; a new
+// journal has its first line at once.
+func waitGrown(t *testing.T, name string, size int64) {
+	t.Helper()
+	for range 6000 {
+		if fi, err := os.Stat(name); err == nil {
+			if size == 0 {
+				size = fi.Size()
+			}
+			if fi.Size() > size && size > 0 {
+				return
+			}
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	t.Fatal("nothing was recorded in a minute")
+}
+
+// readJournal adds what the journal records and returns its size.
+func readJournal(t *testing.T, name string, recorded map[string]bool) int64 {
 	t.Helper()
 	data, err := os.ReadFile(name)
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
@@ -217,6 +241,7 @@ func readJournal(t *testing.T, name string, recorded map[string]bool) {
 			recorded[rec.Blob+rec.Packed] = true
 		}
 	}
+	return int64(len(data))
 }
 
 // TestFullDisk breaks off where the file cannot grow, and goes on where it can.

@@ -35,10 +35,11 @@ func members() []tamperCase {
 		{"index.json", class(archive.ErrEntryUnknown), tar.Header{Typeflag: tar.TypeReg, Name: "index.json"}},
 	} {
 		replace := func(m *member, f *forgery) {
-			if h.h.Name == "" {
-				h.h.Name = m.name
+			forged := h.h
+			if forged.Name == "" {
+				forged.Name = m.name
 			}
-			m.header = f.header(h.h)
+			m.header = f.header(forged)
 		}
 		out = append(out,
 			tamperCase{name: h.name + " in META", want: h.want, make: func(f *forgery) []byte {

@@ -6,8 +6,8 @@
 // Both registries are olareg in this process; airlock is built from this tree
 // and runs as a process of its own, whose memory and writes are its own. Every
 // step runs once a round. Times are medians with the best beside them: compare
-// ratios, not seconds, across machines, and take numbers of a busy machine (the
-// load is shown) for upper bounds.
+// ratios, which are of best times, not seconds, across machines, and take the
+// numbers of a busy machine (the load is shown) for upper bounds.
 //
 // It needs 3 GB under -dir, which should not be a RAM disk (bytes written would
 // read 0), and removes what it wrote.
@@ -74,7 +74,7 @@ type bench struct {
 	platform string
 	in       *inputs
 	source   *registry
-	target   *registry // replaced by an empty one for each step that needs it
+	target   *registry // nil, or the empty one that a step asked for
 	selfSize int64     // of the bundle that carries airlock itself
 }
 
