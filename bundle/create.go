@@ -111,7 +111,7 @@ func (p *Plan) checkSpace(output string) error {
 	if err := syscall.Statfs(dir, &st); err != nil {
 		return &os.PathError{Op: "write to", Path: dir, Err: err}
 	}
-	if have := int64(st.Bavail) * st.Bsize; have < need {
+	if have := int64(st.Bavail) * int64(st.Bsize); have < need { //nolint:unconvert // its type differs between systems
 		return &SpaceError{Dir: dir, Need: need, Have: have}
 	}
 	return nil

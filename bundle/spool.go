@@ -160,9 +160,9 @@ func (w *SpoolWriter) Abort() {
 		return
 	}
 	w.done = true
-	w.f.Close()
 	// The directory is ours and is removed whole after the bundle is written: a
 	// leftover costs space, not correctness.
+	_ = w.f.Close()
 	_ = w.spool.root.Remove(w.name)
 }
 

@@ -256,8 +256,12 @@ func TestSeverities(t *testing.T) {
 		want          State
 		status        Status
 	}{
-		{"fail", "", StateFail, StatusFailed}, {"", "", StateFail, StatusFailed}, {"warn", "fail", StateWarn, StatusWaiting},
-		{"fail", "warn", StateWarn, StatusWaiting}, {"fail", "info", StatePass, StatusWaiting}, {"info", "warn", StatePass, StatusWaiting},
+		{"fail", "", StateFail, StatusFailed},
+		{"", "", StateFail, StatusFailed},
+		{"warn", "fail", StateWarn, StatusWaiting},
+		{"fail", "warn", StateWarn, StatusWaiting},
+		{"fail", "info", StatePass, StatusWaiting},
+		{"info", "warn", StatePass, StatusWaiting},
 	} {
 		s := newShop(t)
 		s.list.Items[0].Probes[0].Severity = c.step

@@ -51,7 +51,7 @@ func (r *run) execute(ctx context.Context, n *node) error {
 	}
 	if ctx.Err() != nil {
 		rec.Reason = "interrupted"
-		return nil // it stays running, as after a kill; the next run enters it again
+		return nil //nolint:nilerr // it stays running, as after a kill; the next run enters it again
 	}
 	if rec.State = a.verdict(); rec.State.settled() {
 		if err := a.declared(); err != nil {
@@ -74,7 +74,7 @@ func (a *attempt) steps(ctx context.Context) error {
 			return err
 		}
 		if !ok || ctx.Err() != nil {
-			return nil
+			return nil //nolint:nilerr // the item stays running
 		}
 	}
 	for _, s := range a.n.probes {
@@ -82,7 +82,7 @@ func (a *attempt) steps(ctx context.Context) error {
 			return err
 		}
 		if ctx.Err() != nil {
-			return nil
+			return nil //nolint:nilerr // the item stays running
 		}
 	}
 	return nil
@@ -108,7 +108,7 @@ func (a *attempt) step(ctx context.Context, s *step, worst Severity) (ok bool, e
 	a.opts.Listener.send(Event{Op: "step-started", Item: a.n.item.ID, Step: s.name, Run: s.def.Run})
 	res, err := a.call(ctx, s, outputs)
 	if ctx.Err() != nil {
-		return false, nil
+		return false, nil //nolint:nilerr // the item stays running
 	}
 	for _, f := range res.Findings {
 		a.add(s.name, worst, f)

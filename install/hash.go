@@ -35,11 +35,7 @@ func (r *run) inputHash(n *node, secrets map[string]any) (string, error) {
 			out[name] = v
 			continue
 		}
-		v, err := r.inputFact(name, secrets)
-		if err != nil {
-			return "", err
-		}
-		in[name] = v
+		in[name] = r.inputFact(name, secrets)
 	}
 	for _, d := range n.basis() {
 		for name := range d.item.Outputs {
@@ -60,21 +56,21 @@ func (r *run) inputHash(n *node, secrets map[string]any) (string, error) {
 }
 
 // inputFact is what of an input goes into a hash; nil if it is not set.
-func (r *run) inputFact(name string, secrets map[string]any) (any, error) {
+func (r *run) inputFact(name string, secrets map[string]any) any {
 	if ref, ok := r.answers.refs[name]; ok {
 		if s, ok := secrets[name].(string); ok {
-			return map[string]any{"hmac": r.st.seal([]byte(s))}, nil
+			return map[string]any{"hmac": r.st.seal([]byte(s))}
 		}
-		return map[string]any{"reference": ref}, nil // it is only asked whether it is set
+		return map[string]any{"reference": ref} // it is only asked whether it is set
 	}
 	v, ok := r.answers.plain[name]
 	if !ok {
-		return nil, nil
+		return nil
 	}
 	if s, isText := v.(string); isText && r.checklist.Inputs[name].Type == typePath {
-		return map[string]any{"path": s, "content": contentOf(s)}, nil
+		return map[string]any{"path": s, "content": contentOf(s)}
 	}
-	return v, nil
+	return v
 }
 
 // contentOf describes what a path holds now. That it cannot be read is a

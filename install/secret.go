@@ -35,7 +35,7 @@ func SecretsFrom(dir string) func(ref string) ([]byte, error) {
 			}
 			return []byte(strings.TrimRight(string(data), "\r\n")), nil
 		}
-		return nil, fmt.Errorf("read secret: a reference starts with env: or file:")
+		return nil, fmt.Errorf("read secret: a reference starts with \"env:\" or \"file:\" and this one does not")
 	}
 }
 

@@ -172,7 +172,7 @@ func settled(err error) bool {
 	if op, ok := errors.AsType[*net.OpError](err); ok && op.Op == "dial" {
 		return true
 	}
-	switch x := remote.Explain(err, "").(type) {
+	switch x := remote.Explain(err, "").(type) { //nolint:errorlint // Explain returns its type outermost
 	case *remote.TLSError, *remote.PlainHTTPError, *remote.AuthError:
 		return true
 	default:

@@ -283,7 +283,7 @@ func TestUnauthorizedStopsAtOnce(t *testing.T) {
 		f.root("quay.io/a/x:"+strconv.Itoa(i), f.image(strconv.Itoa(i)))
 	}
 	m, _, err := run(t.Context(), f, options(t, &registry{host: strings.TrimPrefix(ts.URL, "http://")}))
-	as[*remote.AuthError](t, err)
+	_ = as[*remote.AuthError](t, err)
 	if n.Load() > 3*defaultWorkers || len(m.Entries) != 0 {
 		t.Errorf("%d requests, %d entries", n.Load(), len(m.Entries))
 	}

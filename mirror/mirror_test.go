@@ -350,7 +350,7 @@ func TestDryRun(t *testing.T) {
 	if p.Blobs != 2 || p.Bytes < 5000 {
 		t.Errorf("preview %+v", p)
 	}
-	as[*ConflictError](t, p.Items[2].Err)
+	_ = as[*ConflictError](t, p.Items[2].Err)
 	for _, r := range reg.requests() {
 		if r.method != http.MethodHead {
 			t.Errorf("dry run sends %s", r)
@@ -446,7 +446,7 @@ func TestRunAuthenticated(t *testing.T) {
 			}
 			continue
 		}
-		as[*remote.AuthError](t, err)
+		_ = as[*remote.AuthError](t, err)
 		if strings.Contains(err.Error(), password) {
 			t.Errorf("error shows the password: %v", err)
 		}

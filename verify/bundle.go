@@ -21,7 +21,8 @@ import (
 )
 
 // Bundle is a bundle that the operator's policy trusts. Only Open makes one;
-// the zero value refuses every call. It is safe for concurrent use.
+// the zero value refuses every call. It is safe for concurrent use; Close must
+// wait until other calls and the readers they gave have ended.
 type Bundle struct {
 	file         *bundle.File
 	index        bundle.Index

@@ -2,6 +2,7 @@ package verify
 
 import (
 	"crypto/sha256"
+	"errors"
 	"hash"
 	"io"
 
@@ -39,11 +40,11 @@ func (r *verifiedReader) Read(p []byte) (int, error) {
 	r.n += int64(n)
 	switch {
 	case r.n == r.desc.Size:
-		if r.err = r.finish(); r.err != io.EOF {
+		if r.err = r.finish(); !errors.Is(r.err, io.EOF) {
 			return 0, r.err
 		}
 		return n, nil
-	case err == io.EOF || err == io.ErrUnexpectedEOF:
+	case errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF):
 		r.err = r.mismatch("")
 		return 0, r.err
 	case err != nil:
@@ -65,7 +66,7 @@ func (r *verifiedReader) finish() error {
 			r.n++
 			return r.mismatch("")
 		}
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return io.EOF
 		}
 		if err != nil {

@@ -41,8 +41,7 @@ func Open(ctx context.Context, path string, p *Policy, o Options) (*Bundle, erro
 	}
 	b, err := open(ctx, f, path, p, o)
 	if err != nil {
-		f.Close()
-		return nil, fmt.Errorf("verify %s: %w", path, err)
+		return nil, errors.Join(fmt.Errorf("verify %s: %w", path, err), f.Close())
 	}
 	return b, nil
 }

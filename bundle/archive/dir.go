@@ -145,7 +145,7 @@ func (d *Dir) list(name string) ([]string, error) {
 	}
 	defer f.Close()
 	names, err := f.Readdirnames(MaxBlobs + 1)
-	if err == io.EOF {
+	if errors.Is(err, io.EOF) {
 		err = nil
 	}
 	slices.Sort(names)

@@ -43,7 +43,7 @@ func (e *entryReader) WriteTo(w io.Writer) (int64, error) {
 	var total int64
 	for {
 		b, err := e.chunk()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return total, nil
 		}
 		if err != nil {
@@ -70,7 +70,7 @@ func (e *entryReader) chunk() ([]byte, error) {
 			return e.have[:min(int64(len(e.have)), e.blob.Size-e.pos)], nil
 		}
 		e.have, e.err = e.src.next()
-		if e.err == io.EOF {
+		if errors.Is(e.err, io.EOF) {
 			e.err = io.ErrUnexpectedEOF
 		}
 	}

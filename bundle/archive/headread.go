@@ -2,6 +2,7 @@ package archive
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -100,7 +101,7 @@ func readHeadFrame(r io.Reader, tar []byte, n int64) ([]byte, int64, error) {
 
 // headEnd turns an end of file in HEAD into its class.
 func headEnd(err error, n int64) error {
-	if err != io.EOF && err != io.ErrUnexpectedEOF {
+	if !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
 		return err
 	}
 	if n == 0 {
@@ -114,7 +115,7 @@ func readSlack(r io.Reader, offset, n int64) error {
 	buf := make([]byte, 32<<10)
 	for n > 0 {
 		b := buf[:min(n, int64(len(buf)))]
-		if _, err := io.ReadFull(r, b); err == io.EOF || err == io.ErrUnexpectedEOF {
+		if _, err := io.ReadFull(r, b); errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 			return &FormatError{Offset: offset, Err: ErrTruncated}
 		} else if err != nil {
 			return err

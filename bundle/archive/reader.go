@@ -37,8 +37,7 @@ func Open(path string) (*Reader, Head, error) {
 	}
 	r, h, err := open(f)
 	if err != nil {
-		f.Close()
-		return nil, Head{}, err
+		return nil, Head{}, errors.Join(err, f.Close())
 	}
 	return r, h, nil
 }

@@ -121,7 +121,10 @@ func TestRetryHonoursContext(t *testing.T) {
 			t.Fatal(err)
 		}
 		start := time.Now()
-		_, err = (&retryTransport{base: s, attempts: 8}).RoundTrip(req)
+		resp, err := (&retryTransport{base: s, attempts: 8}).RoundTrip(req)
+		if resp != nil {
+			defer resp.Body.Close()
+		}
 		if !errors.Is(err, context.DeadlineExceeded) || time.Since(start) != 3*time.Second {
 			t.Errorf("got %v after %s", err, time.Since(start))
 		}
@@ -135,6 +138,9 @@ func TestRetryNeedsRewindableBody(t *testing.T) {
 		t.Fatal(err)
 	}
 	resp, err := (&retryTransport{base: s, attempts: 8}).RoundTrip(req)
+	if resp != nil {
+		defer resp.Body.Close()
+	}
 	if err != nil || resp.StatusCode != 503 || len(s.bodies) != 1 {
 		t.Errorf("got %v, %v after %d requests; want 503 after one", resp, err, len(s.bodies))
 	}

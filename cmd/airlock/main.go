@@ -28,7 +28,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		stop()
 	}()
 	a := &app{stdin: stdin, stdout: stdout, stderr: stderr}
-	root := a.root()
+	root := a.root() //nolint:contextcheck // commands get the context from cobra
 	root.SetArgs(args)
 	cmd, err := root.ExecuteContextC(ctx)
 	a.progressDone()

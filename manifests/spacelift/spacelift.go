@@ -39,15 +39,23 @@ type platform struct {
 // platforms are the platforms in the order of the documentation.
 func platforms() []platform {
 	return []platform{
-		{Name: "eks", Title: "Amazon EKS", Kubernetes: true, EC2: true, IngressClass: "spacelift",
-			values: []string{"spacelift", "workerpool-controller"}},
+		{
+			Name: "eks", Title: "Amazon EKS", Kubernetes: true, EC2: true, IngressClass: "spacelift",
+			values: []string{"spacelift", "workerpool-controller"},
+		},
 		{Name: "ecs", Title: "Amazon ECS", EC2: true},
-		{Name: "gke", Title: "Google GKE", Kubernetes: true, CertManager: true,
-			values: []string{"spacelift", "workerpool-controller", "cert-manager"}},
-		{Name: "aks", Title: "Azure AKS", Kubernetes: true, CertManager: true, IngressNginx: true, IngressClass: "nginx",
-			values: []string{"spacelift", "workerpool-controller", "cert-manager", "ingress-nginx"}},
-		{Name: "onprem", Title: "your own Kubernetes", Kubernetes: true, CertManager: true, IngressNginx: true, IngressClass: "nginx",
-			values: []string{"spacelift", "workerpool-controller", "cert-manager", "ingress-nginx"}},
+		{
+			Name: "gke", Title: "Google GKE", Kubernetes: true, CertManager: true,
+			values: []string{"spacelift", "workerpool-controller", "cert-manager"},
+		},
+		{
+			Name: "aks", Title: "Azure AKS", Kubernetes: true, CertManager: true, IngressNginx: true, IngressClass: "nginx",
+			values: []string{"spacelift", "workerpool-controller", "cert-manager", "ingress-nginx"},
+		},
+		{
+			Name: "onprem", Title: "your own Kubernetes", Kubernetes: true, CertManager: true, IngressNginx: true, IngressClass: "nginx",
+			values: []string{"spacelift", "workerpool-controller", "cert-manager", "ingress-nginx"},
+		},
 	}
 }
 

@@ -50,7 +50,7 @@ func run(ctx context.Context, fuzztime string, patterns []string) error {
 			errs = append(errs, fmt.Errorf("fuzz %s %s: no seed: call f.Add or put files under testdata/fuzz/%s", t.pkg, t.name, t.name))
 			continue
 		}
-		cmd := exec.CommandContext(ctx, "go", "test", "-run", "^$", "-fuzz", "^"+t.name+"$", "-fuzztime", fuzztime, t.pkg)
+		cmd := exec.CommandContext(ctx, "go", "test", "-run", "^$", "-fuzz", "^"+t.name+"$", "-fuzztime", fuzztime, "-fuzzminimizetime", "10x", t.pkg)
 		cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
 		cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
 		if err := cmd.Run(); err != nil {

@@ -228,8 +228,10 @@ func TestToSharedImage(t *testing.T) {
 	unrelated, _ := m.manifest(t, ocispec.Manifest{Annotations: map[string]string{"a": "unrelated"}})
 	unrelated.Ref = "r.example.com/c:v1"
 	for i, ref := range []string{"r.example.com/a:v1", "r.example.com/b:v1"} {
-		raw, err := json.Marshal(ocispec.Index{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageIndex,
-			Manifests: []bundle.Descriptor{child.Descriptor}, Annotations: map[string]string{"i": string(rune('a' + i))}})
+		raw, err := json.Marshal(ocispec.Index{
+			Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageIndex,
+			Manifests: []bundle.Descriptor{child.Descriptor}, Annotations: map[string]string{"i": string(rune('a' + i))},
+		})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -238,8 +240,10 @@ func TestToSharedImage(t *testing.T) {
 			t.Fatal(err)
 		}
 		root := bundle.Manifest{Descriptor: d, Role: bundle.RoleRoot, Ref: ref, Raw: raw}
-		m.pins = append(m.pins, bundle.Pin{Item: bundle.Item{Kind: bundle.KindImage, Name: ref, Ref: ref}, Origin: "made",
-			Manifests: []bundle.Manifest{root, child, referrer, signature}, Blobs: append(slices.Clone(blobs), more...)})
+		m.pins = append(m.pins, bundle.Pin{
+			Item: bundle.Item{Kind: bundle.KindImage, Name: ref, Ref: ref}, Origin: "made",
+			Manifests: []bundle.Manifest{root, child, referrer, signature}, Blobs: append(slices.Clone(blobs), more...),
+		})
 	}
 	m.pins = append(m.pins, bundle.Pin{Item: bundle.Item{Kind: bundle.KindImage, Name: "c", Ref: unrelated.Ref}, Origin: "made", Manifests: []bundle.Manifest{unrelated}, Blobs: blobs})
 	b := fixture.Open(t, m.spool, m)

@@ -535,8 +535,10 @@ func TestFindVersion(t *testing.T) {
 func goodStatement(t testing.TB) []byte {
 	t.Helper()
 	sum := strings.Repeat("a", 64)
-	b, err := (&Statement{Version: 1, Archive: Archive{Name: "x.tar.gz", SHA256: sum, Size: 1}, Signer: strings.Repeat("A", 40),
-		Sums: sum, Signature: sum, Key: sum, Images: []Image{}, Files: []File{}}).Encode()
+	b, err := (&Statement{
+		Version: 1, Archive: Archive{Name: "x.tar.gz", SHA256: sum, Size: 1}, Signer: strings.Repeat("A", 40),
+		Sums: sum, Signature: sum, Key: sum, Images: []Image{}, Files: []File{},
+	}).Encode()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -59,7 +59,7 @@ func holds(root *os.Root, name string, files []chart.File) (bool, error) {
 	for _, f := range files {
 		have, err := read(root, name+"/"+f.Name, len(f.Data))
 		if err != nil || !bytes.Equal(have, f.Data) {
-			return false, nil // it is written again
+			return false, nil //nolint:nilerr // what cannot be read or differs is written again
 		}
 	}
 	return true, nil

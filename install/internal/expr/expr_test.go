@@ -10,8 +10,10 @@ import (
 func testEnv(t *testing.T) *Env {
 	t.Helper()
 	e, err := NewEnv(
-		map[string]string{"workers.location": "enum", "mqtt.type": "enum", "mqtt.port": "int", "platform": "enum", "tags": "list",
-			"extra": "map", "tls.ca": "path", "k8s.namespace": "string", "on": "bool"},
+		map[string]string{
+			"workers.location": "enum", "mqtt.type": "enum", "mqtt.port": "int", "platform": "enum", "tags": "list",
+			"extra": "map", "tls.ca": "path", "k8s.namespace": "string", "on": "bool",
+		},
 		map[string]string{"image.digest": "string", "map": "map"})
 	if err != nil {
 		t.Fatal(err)
@@ -20,8 +22,10 @@ func testEnv(t *testing.T) *Env {
 }
 
 func testVars() Vars {
-	return NewVars(map[string]any{"workers.location": "external", "mqtt.type": "builtin", "mqtt.port": int64(1984), "platform": "onprem",
-		"tags": []any{"a", "b"}, "extra": map[string]any{"x": map[string]any{"y": int64(7)}}, "k8s.namespace": "ns", "on": true},
+	return NewVars(map[string]any{
+		"workers.location": "external", "mqtt.type": "builtin", "mqtt.port": int64(1984), "platform": "onprem",
+		"tags": []any{"a", "b"}, "extra": map[string]any{"x": map[string]any{"y": int64(7)}}, "k8s.namespace": "ns", "on": true,
+	},
 		map[string]any{"image.digest": "sha256:1"})
 }
 

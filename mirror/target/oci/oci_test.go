@@ -51,7 +51,7 @@ func TestExplain(t *testing.T) {
 			if ok && p.Remedy == "" {
 				t.Error("no remedy")
 			}
-			if again := (Target{}).Explain(got); again != got {
+			if again := (Target{}).Explain(got); again != got { //nolint:errorlint // the very same error must come back
 				t.Error("Explain wraps twice")
 			}
 		})
