@@ -75,12 +75,12 @@ func (r *run) begin() error {
 	}
 	snap := &snapshot{
 		APIVersion: manifests.APIVersion, Kind: "Run", RunID: newRunID(r.started), Product: info.Product, Site: site.Name, Platform: site.Platform,
-		Airgap: site.Airgap, Bundle: info.Digest.String(), Checklist: r.source, Tool: r.opts.Tool, StartedAt: r.started,
+		Airgap: site.Airgap, Bundle: info.Digest.String(), Release: info.Release, Checklist: r.source, Tool: r.opts.Tool, StartedAt: r.started,
 		Ledger: Head{Hash: zeros}, Items: make(map[string]*itemRecord),
 	}
 	old := r.st.run
 	if old != nil {
-		snap.Items, snap.Ledger = old.Items, old.Ledger
+		snap.Items, snap.Ledger, snap.Release = old.Items, old.Ledger, max(old.Release, info.Release)
 		if r.opts.Resume {
 			snap.RunID = old.RunID
 		}

@@ -76,6 +76,7 @@ type snapshot struct {
 	Platform   string                 `json:"platform"`
 	Airgap     string                 `json:"airgap_mode"`
 	Bundle     string                 `json:"bundle"`    // digest
+	Release    int64                  `json:"release"`   // the highest that ran here
 	Checklist  string                 `json:"checklist"` // digest
 	Tool       string                 `json:"tool,omitempty"`
 	StartedAt  time.Time              `json:"started_at"`
@@ -435,4 +436,22 @@ func (s *store) seal(value []byte) string {
 	m := hmac.New(sha256.New, s.key)
 	m.Write(value)
 	return hex.EncodeToString(m.Sum(nil))
+}
+
+// Floor returns the highest release that a state directory has seen: going
+// below it is a rollback. It is 0 where nothing was installed yet.
+func Floor(dir string) (int64, error) {
+	root, err := os.OpenRoot(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, fmt.Errorf("open state directory: %w", err)
+	}
+	defer root.Close()
+	run, err := readSnapshot(root)
+	if err != nil || run == nil {
+		return 0, err
+	}
+	return run.Release, nil
 }

@@ -28,6 +28,7 @@ type installFlags struct {
 	keepGoing    bool
 	dryRun       bool
 	resume       bool
+	allowOlder   bool
 	render       string
 	format       string
 	passwordFile string
@@ -52,6 +53,7 @@ and changes nothing. --resume keeps what has passed and is still valid.`,
 	fl.BoolVar(&f.keepGoing, "keep-going", false, "start actions although a required item failed")
 	fl.BoolVar(&f.dryRun, "dry-run", false, "run checks, show what actions would do, change nothing")
 	fl.BoolVar(&f.resume, "resume", false, "keep what has passed and is still valid")
+	fl.BoolVar(&f.allowOlder, "allow-older", false, "install a release older than one that ran here; the policy's floor stays")
 	fl.StringVar(&f.render, "render-to", "", "`directory` for rendered files (default: render in the state directory)")
 	fl.StringVar(&f.format, "report", "text", "`form` of the report on stdout: text or markdown; --output json for JSON")
 	fl.StringVar(&f.passwordFile, "password-file", "", "`file` with the password of the site's identity key")
@@ -79,7 +81,13 @@ func (a *app) runInstall(ctx context.Context, path string, f installFlags) error
 		return err
 	}
 	o.Probes, o.Actions = a.kinds(hosts, site)
-	b, err := a.open(ctx, path, f.trustFlags, verify.Options{Site: site.Name})
+	var floor int64
+	if !f.allowOlder {
+		if floor, err = install.Floor(o.State); err != nil {
+			return err
+		}
+	}
+	b, err := a.open(ctx, path, f.trustFlags, verify.Options{Site: site.Name, Floor: floor})
 	if err != nil {
 		return err
 	}

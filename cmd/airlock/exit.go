@@ -111,7 +111,7 @@ func trustRows() []func(error) (verdict, bool) {
 func refusedHint(rule string) string {
 	return map[string]string{
 		"product":  "check that this is the right medium, or add the product to the policy",
-		"release":  "use a newer bundle; going back needs a policy that allows it",
+		"release":  "use a newer bundle; --allow-older goes back below what this site has seen, never below the policy's floor",
 		"expired":  "ask for a newer bundle, and check this machine's clock",
 		"audience": "ask for a bundle made for this site; site.yaml names the site",
 		"tool":     "use the airlock binary that came beside the bundle",
