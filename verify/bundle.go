@@ -5,6 +5,7 @@
 package verify
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -94,7 +95,7 @@ func (b *Bundle) Fetch(ctx context.Context, desc bundle.Descriptor) (io.ReadClos
 	if err != nil {
 		return nil, err
 	}
-	return newVerifiedReader(rc, known), nil
+	return &verifiedReader{rc: rc, desc: known, h: sha256.New(), owner: b}, nil
 }
 
 // ErrNotCarried says that a digest is not in the bundle.
@@ -176,7 +177,27 @@ func (b *Bundle) verifyBlob(ctx context.Context, blob archive.Blob, l bundle.Lis
 		return err
 	}
 	defer rc.Close()
-	return hashBlob(ctx, rc, blob, l)
+	return b.name(hashBlob(ctx, rc, blob, l))
+}
+
+// name adds to a *ContentError which items the blob belongs to, so that a
+// person knows what is damaged. It is asked on errors only.
+func (b *Bundle) name(err error) error {
+	e, ok := errors.AsType[*ContentError](err)
+	if !ok || b.graph == nil {
+		return err
+	}
+	for _, entry := range b.index.Entries {
+		holds := func(d bundle.Descriptor) bool { return d.Digest == e.Desc.Digest }
+		if !holds(entry.Descriptor) && !slices.ContainsFunc(b.graph.Nodes[entry.Digest].Blobs(), holds) {
+			continue
+		}
+		item := entry.Kind + " " + cmp.Or(entry.Ref, entry.Name)
+		if !slices.Contains(e.Items, item) {
+			e.Items = append(e.Items, item)
+		}
+	}
+	return err
 }
 
 // hashBlob reads r to its end and compares. The hasher is the writer, so that

@@ -1,7 +1,6 @@
 package verify
 
 import (
-	"crypto/sha256"
 	"errors"
 	"hash"
 	"io"
@@ -19,14 +18,17 @@ type verifiedReader struct {
 	h    hash.Hash
 	n    int64
 	err  error
-}
 
-func newVerifiedReader(rc io.ReadCloser, desc bundle.Descriptor) *verifiedReader {
-	return &verifiedReader{rc: rc, desc: desc, h: sha256.New()}
+	owner *Bundle // names the items in errors
 }
 
 // Read implements io.Reader.
 func (r *verifiedReader) Read(p []byte) (int, error) {
+	n, err := r.read(p)
+	return n, r.owner.name(err)
+}
+
+func (r *verifiedReader) read(p []byte) (int, error) {
 	if r.err != nil || len(p) == 0 {
 		return 0, r.err
 	}

@@ -44,11 +44,18 @@ func (e *RefusedError) Error() string { return "bundle refused: " + e.Detail }
 
 // ContentError says that a blob's bytes are not what the signed index promises.
 type ContentError struct {
-	Desc bundle.Descriptor
-	Err  error
+	Desc  bundle.Descriptor
+	Items []string // what the blob belongs to, "image app:v1"; empty if unknown
+	Err   error
 }
 
-func (e *ContentError) Error() string { return fmt.Sprintf("content of %s: %v", e.Desc.Digest, e.Err) }
+func (e *ContentError) Error() string {
+	if len(e.Items) == 0 {
+		return fmt.Sprintf("content of %s: %v", e.Desc.Digest, e.Err)
+	}
+	return fmt.Sprintf("content of %s: %v", strings.Join(e.Items, ", "), e.Err)
+}
+
 func (e *ContentError) Unwrap() error { return e.Err }
 
 // KeyError says that a file holds no key Airlock accepts.

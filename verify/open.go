@@ -201,6 +201,7 @@ func (b *Bundle) stream(ctx context.Context, s *archive.Stream, l bundle.Listene
 	if err != nil {
 		return contentError(err)
 	}
+	b.graph = g
 	if err := s.Locate(g.Contents); err != nil {
 		return err
 	}
@@ -210,12 +211,12 @@ func (b *Bundle) stream(ctx context.Context, s *archive.Stream, l bundle.Listene
 	}
 	l.Send(bundle.Event{Op: "verify", Total: total})
 	for _, blob := range slices.Concat(g.Contents.Meta[seen:], g.Contents.Placed) {
-		if err := hashBlob(ctx, s.NextStored(blob), blob, l); err != nil {
+		if err := b.name(hashBlob(ctx, s.NextStored(blob), blob, l)); err != nil {
 			return err
 		}
 	}
 	for _, blob := range g.Contents.Packed {
-		if err := hashBlob(ctx, s.NextPacked(blob), blob, l); err != nil {
+		if err := b.name(hashBlob(ctx, s.NextPacked(blob), blob, l)); err != nil {
 			return err
 		}
 	}
