@@ -7,7 +7,7 @@ type Policy struct {
 	Products []string      `yaml:"products,omitempty" json:"products,omitempty" jsonschema:"pattern=^[a-z0-9][a-z0-9._-]*$"` // empty means any
 	Signers  []Signer      `yaml:"signers" json:"signers" jsonschema:"minItems=1"`
 	Require  []Requirement `yaml:"require" json:"require" jsonschema:"minItems=1"`
-	Release  ReleaseFloor  `yaml:"release,omitempty" json:"release,omitempty"`
+	Release  ReleaseFloor  `yaml:"release,omitempty" json:"release,omitzero"`
 	Images   *ImagePolicy  `yaml:"images,omitempty" json:"images,omitempty"`
 	SBOM     string        `yaml:"sbom,omitempty" json:"sbom,omitempty" jsonschema:"enum=optional,enum=required-for-images"` // optional or required-for-images
 }

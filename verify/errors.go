@@ -26,11 +26,12 @@ type UntrustedError struct {
 }
 
 func (e *UntrustedError) Error() string {
-	s := fmt.Sprintf("signatures do not satisfy the policy: role %q needs %d, has %d", e.Role, e.Need, len(e.Have))
+	var s strings.Builder
+	s.WriteString(fmt.Sprintf("signatures do not satisfy the policy: role %q needs %d, has %d", e.Role, e.Need, len(e.Have)))
 	for _, r := range e.Reasons {
-		s += "\n  " + r
+		s.WriteString("\n  " + r)
 	}
-	return s
+	return s.String()
 }
 
 // RefusedError says that a bundle is signed as the policy asks but may not be

@@ -78,9 +78,7 @@ func (w *walker) secret(at string, m map[string]any) {
 	rest := maps.Clone(m)
 	delete(rest, "data")
 	w.fields(at, rest, anywhere)
-	for k, v := range rest {
-		m[k] = v
-	}
+	maps.Copy(m, rest)
 }
 
 func (w *walker) value(at string, h hint, v any) any {

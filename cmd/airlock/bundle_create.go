@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -367,7 +368,8 @@ func (a *app) firstContact(ctx context.Context, d *definition, out, sum string, 
 	if err != nil {
 		return nil, err
 	}
-	sums := sumLine(sum, out)
+	var sums strings.Builder
+	sums.WriteString(sumLine(sum, out))
 	var beside []string
 	for _, platform := range sortedKeys(tools) {
 		dst := filepath.Join(dir, toolName(platform))
@@ -375,7 +377,7 @@ func (a *app) firstContact(ctx context.Context, d *definition, out, sum string, 
 		if err != nil {
 			return nil, err
 		}
-		sums += sumLine(hex.EncodeToString(sum), dst)
+		sums.WriteString(sumLine(hex.EncodeToString(sum), dst))
 		beside = append(beside, dst)
 		if len(keys) > 0 {
 			sig, err := keys[0].Digest(sum)
@@ -388,7 +390,7 @@ func (a *app) firstContact(ctx context.Context, d *definition, out, sum string, 
 			beside = append(beside, dst+".sig")
 		}
 	}
-	if err := replaceFile(out+".sha256", []byte(sums), 0o644); err != nil {
+	if err := replaceFile(out+".sha256", []byte(sums.String()), 0o644); err != nil {
 		return nil, err
 	}
 	return append(beside, out+".sha256"), nil

@@ -41,7 +41,7 @@ func TestContainerdPulls(t *testing.T) {
 func containerd(t *testing.T) string {
 	t.Helper()
 	// Socket paths are short; a test's folder may not be.
-	dir, err := os.MkdirTemp("", "ctd")
+	dir, err := os.MkdirTemp("", "ctd") //nolint:usetesting // see above
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -243,7 +243,7 @@ func (c *contents) lookup(name, by string) (*member, error) {
 	if err != nil {
 		return nil, err
 	}
-	for hops := 0; hops < 8; hops++ {
+	for range 8 {
 		if m := c.members[clean]; m != nil {
 			return m, nil
 		}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"iter"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -130,9 +131,7 @@ func relocation() map[string]any {
 func input(t *testing.T, more map[string]any) install.Input {
 	t.Helper()
 	with := map[string]any{"chart": "front", "release": "prod", "namespace": "apps", "map": relocation()}
-	for k, v := range more {
-		with[k] = v
-	}
+	maps.Copy(with, more)
 	return install.Input{With: with, Render: filepath.Join(t.TempDir(), "render")}
 }
 

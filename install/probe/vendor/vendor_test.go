@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"maps"
 	"slices"
 	"testing"
 
@@ -144,9 +145,7 @@ func TestChain(t *testing.T) {
 			c.edit(r)
 			r.pack(t)
 			with := map[string]any{"fingerprint": r.finger}
-			for k, v := range c.with {
-				with[k] = v
-			}
+			maps.Copy(with, c.with)
 			res, err := run(t.Context(), r, install.Input{With: with})
 			if err != nil {
 				t.Fatal(err)
