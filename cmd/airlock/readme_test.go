@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/airlock-project/airlock/install"
 	"github.com/airlock-project/airlock/manifests"
 )
 
@@ -59,6 +60,49 @@ func TestReadmeCommands(t *testing.T) {
 	for _, code := range []int{exitDone, exitFailed, exitPartial, exitUsage, exitFormat, exitUntrusted, exitContent, exitIncomplete, exitItemFailed, exitWaiting, exitInterrupted} {
 		if !strings.Contains(string(text), fmt.Sprintf("| %d |", code)) {
 			t.Errorf("the README does not explain exit code %d", code)
+		}
+	}
+}
+
+// TestReferenceKinds holds the reference of checklist kinds against those that
+// are registered, with every code and every field of its messages.
+func TestReferenceKinds(t *testing.T) {
+	text, err := os.ReadFile("../../manifests/REFERENCE.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows := map[string]string{}
+	for line := range strings.Lines(string(text)) {
+		if kind, ok := strings.CutPrefix(line, "| `"); ok {
+			kind, _, _ = strings.Cut(kind, "`")
+			rows[kind] = line
+		}
+	}
+	probes, actions := (&app{}).kinds(nil, &manifests.Site{})
+	coders := map[string]any{}
+	for name, p := range probes {
+		coders[name] = p
+	}
+	for name, a := range actions {
+		coders[name] = a
+	}
+	for name, kind := range coders {
+		row, ok := rows[name]
+		if !ok {
+			t.Errorf("the reference does not explain %s", name)
+			continue
+		}
+		coder, ok := kind.(install.Coder)
+		if !ok {
+			t.Errorf("%s lists no codes", name)
+			continue
+		}
+		for code, fields := range coder.Codes() {
+			for _, want := range append(fields, code) {
+				if !strings.Contains(row, want) {
+					t.Errorf("the row of %s lacks %s of %s", name, want, code)
+				}
+			}
 		}
 	}
 }
