@@ -9,8 +9,9 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// NewLock writes down what sources resolved to. pins[i] belongs to sources[i].
-func NewLock(definition string, created time.Time, sources []Source, pins [][]Pin) *manifests.Lock {
+// NewLock writes down what sources resolved to. pins[i] belongs to sources[i],
+// and so does specs[i] unless specs is nil.
+func NewLock(definition string, created time.Time, sources []Source, specs []Spec, pins [][]Pin) *manifests.Lock {
 	l := &manifests.Lock{
 		Header:     manifests.Header{APIVersion: manifests.APIVersion, Kind: manifests.KindLock},
 		Definition: definition,
@@ -19,6 +20,9 @@ func NewLock(definition string, created time.Time, sources []Source, pins [][]Pi
 	for i, s := range sources {
 		for _, p := range pins[i] {
 			item := manifests.LockedItem{Entry: s.Origin(), Kind: p.Kind, Name: p.Name, Ref: p.Ref, Source: p.Origin}
+			if i < len(specs) {
+				item.Spec = specs[i].Digest
+			}
 			for _, m := range p.Manifests {
 				d := lockDescriptor(m.Descriptor)
 				d.Role, d.Ref = m.Role, m.Ref

@@ -9,13 +9,13 @@ import (
 
 	"github.com/airlock-project/airlock/bundle/archive"
 	"github.com/airlock-project/airlock/manifests"
-	"golang.org/x/sync/errgroup"
 )
 
 // Plan is a definition resolved: everything that will be carried, by digest.
 type Plan struct {
 	Info      Info
 	Sources   []Source
+	Specs     []Spec  // as given to Resolve
 	Pins      [][]Pin // Pins[i] belongs to Sources[i]
 	Lock      []byte  // airlock.lock
 	Index     []byte  // index.json
@@ -33,31 +33,24 @@ type opener struct {
 	desc   Descriptor
 }
 
+// Spec is what a definition asks of a source. It decides whether a pin made
+// for another edition of the definition still answers the question.
+type Spec struct {
+	Digest  string // of everything in the definition that shapes the pins; goes into the lock
+	Fetched bool   // what is asked for comes from elsewhere by name, so that asking again may answer otherwise
+}
+
 // ResolveOptions says what to resolve.
 type ResolveOptions struct {
 	Info       Info   // Created and Lock are filled in
 	Definition string // digest of the definition's meaning
 	Sources    []Source
-	Locked     *manifests.Lock // pins to keep; nil resolves everything anew
-	Created    time.Time       // used where nothing is locked
+	Specs      []Spec          // Specs[i] belongs to Sources[i]; nil where no lock will be kept to in part
+	Locked     *manifests.Lock // every pin to keep; nil resolves anew
+	Previous   *manifests.Lock // without Locked: fetched entries whose Spec did not change keep their pins
+	Created    time.Time       // used without Locked
 	Spool      *Spool
 	Listener   Listener
-}
-
-// resolveConcurrency bounds the sources resolved at once: they mostly wait for
-// registries.
-const resolveConcurrency = 4
-
-// ChangedError says that an entry no longer yields what the lock records.
-type ChangedError struct {
-	Entry string
-	Item  string
-	Want  string
-	Got   string
-}
-
-func (e *ChangedError) Error() string {
-	return fmt.Sprintf("%s: %s is %s, the lock says %s", e.Entry, e.Item, e.Got, e.Want)
 }
 
 // MissingImage is an image that an item names and nothing carries.
@@ -72,7 +65,11 @@ type MissingImagesError struct{ Images []MissingImage }
 
 func (e *MissingImagesError) Error() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%d images are named but not carried:", len(e.Images))
+	if len(e.Images) == 1 {
+		b.WriteString("1 image is named but not carried:")
+	} else {
+		fmt.Fprintf(&b, "%d images are named but not carried:", len(e.Images))
+	}
 	for _, m := range e.Images {
 		fmt.Fprintf(&b, "\n  %s\n    %s", m.Image, strings.Join(m.Where, "\n    "))
 	}
@@ -84,7 +81,7 @@ func (e *MissingImagesError) Error() string {
 // alone: not on the order in which sources answered, nor on the clock where a
 // lock is given.
 func Resolve(ctx context.Context, o ResolveOptions) (*Plan, error) {
-	p := &Plan{Info: o.Info, Sources: o.Sources, Pins: make([][]Pin, len(o.Sources)), spool: o.Spool}
+	p := &Plan{Info: o.Info, Sources: o.Sources, Specs: o.Specs, Pins: make([][]Pin, len(o.Sources)), spool: o.Spool}
 	p.Info.Created = o.Created.UTC().Truncate(time.Second)
 	if o.Locked != nil {
 		t, err := time.Parse(time.RFC3339, o.Locked.Created)
@@ -93,21 +90,7 @@ func Resolve(ctx context.Context, o ResolveOptions) (*Plan, error) {
 		}
 		p.Info.Created = t
 	}
-	g, gctx := errgroup.WithContext(ctx)
-	g.SetLimit(resolveConcurrency)
-	for i, s := range o.Sources {
-		g.Go(func() error {
-			o.Listener.Send(Event{Op: "resolve", Object: s.Origin()})
-			pins, err := resolveOne(gctx, s, o.Locked)
-			if err != nil {
-				return err
-			}
-			p.Pins[i] = pins
-			o.Listener.Send(Event{Op: "resolve", Object: s.Origin(), Done: true})
-			return nil
-		})
-	}
-	if err := g.Wait(); err != nil {
+	if err := o.pin(ctx, p.Pins); err != nil {
 		return nil, err
 	}
 	if err := p.checkComplete(ctx); err != nil {
@@ -117,53 +100,6 @@ func Resolve(ctx context.Context, o ResolveOptions) (*Plan, error) {
 		return nil, err
 	}
 	return p, p.arrange(ctx)
-}
-
-func resolveOne(ctx context.Context, s Source, lock *manifests.Lock) ([]Pin, error) {
-	var locked []Pin
-	if lock != nil {
-		var err error
-		if locked, err = Locked(lock, s.Origin()); err != nil {
-			return nil, err
-		}
-		if len(locked) == 0 {
-			return nil, &ChangedError{Entry: s.Origin(), Item: "the entry", Want: "absent", Got: "present"}
-		}
-	}
-	pins, err := s.Resolve(ctx, locked)
-	if err != nil {
-		return nil, fmt.Errorf("resolve %s: %w", s.Origin(), err)
-	}
-	if lock == nil {
-		return pins, nil
-	}
-	return pins, compareLocked(s.Origin(), locked, pins)
-}
-
-// compareLocked refuses pins that are not the locked ones.
-func compareLocked(entry string, want, got []Pin) error {
-	if len(want) != len(got) {
-		return &ChangedError{Entry: entry, Item: "number of items", Want: fmt.Sprint(len(want)), Got: fmt.Sprint(len(got))}
-	}
-	same := func(a, b Descriptor) bool {
-		return a.Digest == b.Digest && a.Size == b.Size && a.MediaType == b.MediaType
-	}
-	for i := range want {
-		w, g := want[i], got[i]
-		if w.Item != g.Item {
-			return &ChangedError{Entry: entry, Item: "item", Want: w.Kind + " " + w.Ref, Got: g.Kind + " " + g.Ref}
-		}
-		if len(g.Manifests) > 0 && len(w.Manifests) > 0 && !same(w.Manifests[0].Descriptor, g.Manifests[0].Descriptor) {
-			return &ChangedError{Entry: entry, Item: w.Kind + " " + w.Name, Want: w.Manifests[0].Digest.String(), Got: g.Manifests[0].Digest.String()}
-		}
-		if !slices.EqualFunc(w.Manifests, g.Manifests, func(a, b Manifest) bool {
-			return same(a.Descriptor, b.Descriptor) && a.Role == b.Role && a.Ref == b.Ref
-		}) ||
-			!slices.EqualFunc(w.Blobs, g.Blobs, same) {
-			return &ChangedError{Entry: entry, Item: w.Kind + " " + w.Name, Want: "another closure", Got: "this one"}
-		}
-	}
-	return nil
 }
 
 // all returns every pin in the order of the definition, the lock's last.
@@ -266,7 +202,7 @@ func splitImage(ref string) (repo, tag, dig string) {
 
 // writeLock makes the lock and pins it as an artifact of the bundle.
 func (p *Plan) writeLock(definition string) error {
-	lock := NewLock(definition, p.Info.Created, p.Sources, p.Pins)
+	lock := NewLock(definition, p.Info.Created, p.Sources, p.Specs, p.Pins)
 	var err error
 	if p.Lock, err = lock.Encode(); err != nil {
 		return err

@@ -37,6 +37,9 @@ func readChecklist(ctx context.Context, b carrier) (*manifests.Checklist, string
 			found = append(found, entry)
 		}
 	}
+	if len(found) == 0 {
+		return nil, "", &NoChecklistError{Product: b.Info().Product}
+	}
 	if len(found) != 1 {
 		return nil, "", fmt.Errorf("bundle of %s carries %d checklists, want one", b.Info().Product, len(found))
 	}

@@ -69,21 +69,43 @@ type Verification struct {
 // VerifyState checks a state directory that is not in use: the ledger's chain,
 // that it reaches what run.json knows, the data of every entry by digest, and
 // every checkpoint against the entry it names. check verifies a checkpoint's
-// signature; nil leaves signatures unchecked. What does not fit gives a
-// *LedgerError.
+// signature; with it the last entry must be covered by a signed checkpoint. Nil
+// leaves signatures unchecked: then whoever can write the directory can also
+// have written all of it anew. What does not fit gives a *LedgerError.
 func VerifyState(dir string, check func(keyID string, payload, sig []byte) error) (*Verification, error) {
 	root, err := os.OpenRoot(dir)
 	if err != nil {
 		return nil, fmt.Errorf("open state directory: %w", err)
 	}
 	defer root.Close()
-	points, err := readCheckpoints(root)
+	v, points, err := verifyState(root, nil, func(Entry) error { return nil })
 	if err != nil {
 		return nil, err
 	}
+	if err := checkSignatures(points, check); err != nil || check == nil {
+		return v, err
+	}
+	switch {
+	case len(points) == 0:
+		return nil, &LedgerError{Text: "it has no signed checkpoint, so the key says nothing of it: the site has no identity, or " + fileCheckpoints + " was removed"}
+	case !v.Covered:
+		return nil, &LedgerError{Text: fmt.Sprintf("the last signed checkpoint is of entry %d, the ledger has %d: what came after is not signed, as after a killed run, or checkpoints were removed", points[len(points)-1].Seq, v.Head.Seq)}
+	}
+	v.Signed = true
+	return v, nil
+}
+
+// verifyState checks everything but signatures and gives each entry to visit.
+// Where torn is given, it is set to whether the last line does not end, as a
+// killed run can leave it; nil makes that an error.
+func verifyState(root *os.Root, torn *bool, visit func(Entry) error) (*Verification, []Checkpoint, error) {
+	points, err := readCheckpoints(root)
+	if err != nil {
+		return nil, nil, err
+	}
 	run, err := readSnapshot(root)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	known := make(map[int64][]string) // what other files say of an entry's hash
 	if run != nil {
@@ -93,37 +115,48 @@ func VerifyState(dir string, check func(keyID string, payload, sig []byte) error
 		known[c.Seq] = append(known[c.Seq], c.Head)
 	}
 	delete(known, 0)
-	head, err := verifyEntries(root, known)
+	head, err := verifyEntries(root, torn, known, visit)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	v := &Verification{Head: head, Checkpoints: len(points), Signed: check != nil && len(points) > 0}
+	if run == nil && head.Seq > 0 { // run.json is written before the first entry
+		return nil, nil, &LedgerError{Text: fmt.Sprintf("it has %d entries, but %s is gone", head.Seq, fileRun)}
+	}
+	v := &Verification{Head: head, Checkpoints: len(points)}
 	v.Covered = len(points) > 0 && points[len(points)-1].Seq == head.Seq
-	return v, checkSignatures(points, check)
+	return v, points, nil
 }
 
 // verifyEntries checks the chain, the data behind it, and the hashes that are
-// known from elsewhere.
-func verifyEntries(root *os.Root, known map[int64][]string) (Head, error) {
+// known from elsewhere. visit gets each entry with its data.
+func verifyEntries(root *os.Root, torn *bool, known map[int64][]string, visit func(Entry) error) (Head, error) {
 	f, err := root.Open(fileLedger)
 	if err != nil {
 		return Head{}, fmt.Errorf("open ledger: %w", err)
 	}
 	defer f.Close()
-	head, err := scanLedger(f, func(e Entry) error {
+	var r io.Reader = f
+	if torn != nil {
+		tail, at, err := tornTail(f)
+		if err != nil {
+			return Head{}, err
+		}
+		*torn = len(tail) > 0
+		r = io.NewSectionReader(f, 0, at)
+	}
+	head, err := scanLedger(r, func(e Entry) error {
 		for _, hash := range known[e.Seq] {
 			if hash != e.Hash {
 				return &LedgerError{Line: int(e.Seq), Text: "a checkpoint or " + fileRun + " names another entry: the ledger was rewritten"}
 			}
 		}
 		delete(known, e.Seq)
-		if len(e.Data) > 0 {
-			return nil // checked with the line
+		if len(e.Data) == 0 { // data in the line was checked with the line
+			if e.Data, err = readArtifact(root, e.DataSHA256); err != nil {
+				return &LedgerError{Line: int(e.Seq), Text: err.Error()}
+			}
 		}
-		if _, err := readArtifact(root, e.DataSHA256); err != nil {
-			return &LedgerError{Line: int(e.Seq), Text: err.Error()}
-		}
-		return nil
+		return visit(e)
 	})
 	if err != nil {
 		return Head{}, err

@@ -164,7 +164,7 @@ func TestReadChecklist(t *testing.T) {
 		want    string
 	}{
 		"one":        {[]bundle.Entry{entry(manifest)}, ""},
-		"none":       {nil, "carries 0 checklists"},
+		"none":       {nil, "carries no checklist"},
 		"two":        {[]bundle.Entry{entry(manifest), entry(manifest)}, "carries 2 checklists"},
 		"two layers": {[]bundle.Entry{entry(two)}, "2 layers, want one"},
 		"absent":     {[]bundle.Entry{entry([]byte("x"))}, "is not carried"},

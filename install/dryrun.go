@@ -26,11 +26,11 @@ func (e *Engine) dryRun(ctx context.Context) (*Report, error) {
 	plans := make(map[string][]Change)
 	for _, n := range r.plan.order {
 		if ctx.Err() != nil {
-			return r.report(true, nil), fmt.Errorf("install %s: %w", r.checklist.Product, context.Cause(ctx))
+			return r.report(true), &InterruptedError{Product: r.checklist.Product, Err: ctx.Err(), Cause: context.Cause(ctx)}
 		}
 		r.preview(ctx, n, plans)
 	}
-	report := r.report(false, nil)
+	report := r.report(false)
 	report.attachPlans(plans)
 	return report, nil
 }

@@ -68,18 +68,28 @@ type shop struct {
 	seen  map[string]map[string]any
 	clock time.Time
 	hook  func(name string)
+	made  map[string]bool // what was done and is still there
+	place string
+	blind error // of Plan
 }
 
 func (s *shop) Codes() map[string][]string { return map[string][]string{"KET-01": {"name", "tool"}} }
 
 func (s *shop) Run(ctx context.Context, in Input) (Result, error) { return s.call(ctx, "look ", in) }
 
-func (s *shop) Apply(ctx context.Context, in Input) (Result, error) { return s.call(ctx, "do ", in) }
+func (s *shop) Apply(ctx context.Context, in Input) (Result, error) {
+	res, err := s.call(ctx, "do ", in)
+	name, _ := in.With["name"].(string)
+	s.made[name] = err == nil
+	return res, err
+}
 
 func (s *shop) Plan(_ context.Context, in Input) (Change, error) {
 	name, _ := in.With["name"].(string)
-	return Change{Summary: "make " + name, Details: []string{fmt.Sprint(in.With["password"])}}, nil
+	return Change{Summary: "make " + name, Details: []string{fmt.Sprint(in.With["password"])}, Nothing: s.made[name]}, s.blind
 }
+
+func (s *shop) Grounds(Input) any { return s.place }
 
 func (s *shop) call(ctx context.Context, verb string, in Input) (Result, error) {
 	name, _ := in.With["name"].(string)
@@ -109,7 +119,7 @@ func newShop(t *testing.T) *shop {
 		t.Fatal(err)
 	}
 	s := &shop{
-		t: t, list: list, fail: make(map[string]Finding), err: make(map[string]error), seen: make(map[string]map[string]any),
+		t: t, list: list, fail: make(map[string]Finding), err: make(map[string]error), seen: make(map[string]map[string]any), made: make(map[string]bool),
 		clock: time.Date(2026, 11, 22, 10, 0, 0, 0, time.UTC),
 		bun:   &fakeBundle{info: verify.Info{Digest: digest.FromString("bundle"), Info: bundle.Info{Product: "brewery", Version: "v1", Release: 3}}},
 	}
@@ -303,14 +313,18 @@ func TestSelection(t *testing.T) {
 	s.opts.Phases = "2"
 	wantStates(t, s.run(), map[string]State{"clean-kettle": StatePending, "mash": StateBlocked})
 	s.opts.Phases, s.opts.Items = "", []string{"clean-kettle"}
-	if rep := s.run(); rep.Status != StatusDone {
-		t.Errorf("status %s", rep.Status)
+	if rep := s.run(); rep.Status != StatusSoFar || !strings.Contains(rep.Text(), "Status: selected items done; 3 items left") {
+		t.Errorf("status %s:\n%s", rep.Status, rep.Text())
+	}
+	s.opts.Phases, s.opts.Items = "1", nil
+	if rep := s.run(); rep.Status != StatusSoFar {
+		t.Errorf("a phase ends as %s, an item as %s", rep.Status, StatusSoFar)
 	}
 	s.opts.Phases, s.opts.Items = "", []string{"brew"}
 	rep := s.run()
 	wantStates(t, rep, map[string]State{"clean-kettle": StatePass, "mash": StatePass, "boil": StatePass, "taste": StatePending})
-	if rep.Status != StatusDone {
-		t.Errorf("status %s", rep.Status)
+	if rep.Status != StatusSoFar || !strings.Contains(rep.Text(), "selected items done; 1 item left") {
+		t.Errorf("status %s:\n%s", rep.Status, rep.Text())
 	}
 	for _, o := range []Options{{Phases: "9"}, {Phases: "2-1"}, {Phases: "x"}, {Items: []string{"nope"}}} {
 		s.opts.Phases, s.opts.Items = o.Phases, o.Items
@@ -350,6 +364,10 @@ func TestResume(t *testing.T) {
 		}, []string{"do mash", "look mash", "do boil"}},
 		"too old":         {func(s *shop) { s.clock = s.clock.Add(2 * time.Hour) }, []string{"look kettle.example.internal", "do mash", "look mash", "do boil"}},
 		"the clock back":  {func(s *shop) { s.clock = s.clock.Add(-24 * time.Hour) }, []string{"look kettle.example.internal", "do mash", "look mash", "do boil"}},
+		"work undone":     {func(s *shop) { s.made["boil"] = false }, []string{"do boil"}},
+		"earlier undone":  {func(s *shop) { s.made["mash"] = false }, []string{"do mash", "look mash", "do boil"}},
+		"not to be seen":  {func(s *shop) { s.blind = errors.New("no light") }, []string{"do mash", "look mash", "do boil"}},
+		"another place":   {func(s *shop) { s.place = "attic" }, everything},
 		"without resume":  {func(s *shop) { s.opts.Resume = false }, everything},
 		"an unused input": {func(s *shop) { s.opts.Site.Inputs["hops.kind"] = "saaz" }, nil},
 	} {
@@ -416,15 +434,25 @@ func TestPeoplesStatementsStay(t *testing.T) {
 func TestInterruptedRunGoesOn(t *testing.T) {
 	t.Parallel()
 	s := newShop(t)
-	ctx, cancel := context.WithCancel(t.Context())
+	ctx, cancel := context.WithCancelCause(t.Context())
+	why := errors.New("the lamp went out")
 	s.hook = func(name string) {
 		if name == "boil" {
-			cancel()
+			cancel(why)
 		}
 	}
 	rep, err := s.try(ctx)
-	if !errors.Is(err, context.Canceled) || rep == nil || !rep.Stopped {
+	if !errors.Is(err, context.Canceled) || !errors.Is(err, why) || rep == nil || !rep.Stopped {
 		t.Fatalf("report %v, error %v", rep, err)
+	}
+	if e, ok := errors.AsType[*InterruptedError](err); !ok || e.Item != "boil" || rep.Interrupted != "boil" {
+		t.Errorf("%+v, %s: want boil", e, rep.Interrupted)
+	}
+	if text := rep.Text(); !strings.Contains(text, "the run was interrupted while boil was running") {
+		t.Error(text)
+	}
+	if again, err := ReadReport(s.opts.State); err != nil || again.Text() != rep.Text() {
+		t.Errorf("read back: %v, %v", again, err)
 	}
 	wantStates(t, rep, map[string]State{"mash": StatePass, "boil": StateRunning, "taste": StatePending})
 	s.hook, s.opts.Resume = nil, true
@@ -491,8 +519,8 @@ func TestDryRunChangesNothing(t *testing.T) {
 	s.opts.DryRun = true
 	rep := s.run()
 	wantStates(t, rep, map[string]State{"clean-kettle": StatePass, "mash": StatePlanned, "boil": StatePlanned, "cool": StateSkipped, "taste": StatePending})
-	if rep.Status != StatusDone {
-		t.Errorf("status %s", rep.Status)
+	if text := rep.Text(); rep.Status != StatusPlanned || !strings.Contains(text, "Status: planned") {
+		t.Errorf("status %s:\n%s", rep.Status, text)
 	}
 	if got := item(t, rep, "boil").Plan[0]; got.Summary != "make boil" || got.Details[0] != "[secret cellar.password]" {
 		t.Errorf("plan %+v", got)

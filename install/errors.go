@@ -13,9 +13,13 @@ type Problem struct {
 
 func (p Problem) String() string { return p.Where + ": " + p.Text }
 
-func lines(head string, ps []Problem) string {
+func lines(what string, ps []Problem) string {
 	var b strings.Builder
-	b.WriteString(head)
+	noun := "problems"
+	if len(ps) == 1 {
+		noun = "problem"
+	}
+	fmt.Fprintf(&b, "%s has %d %s:", what, len(ps), noun)
 	for _, p := range ps {
 		b.WriteString("\n  ")
 		b.WriteString(p.String())
@@ -31,7 +35,16 @@ type ChecklistError struct {
 }
 
 func (e *ChecklistError) Error() string {
-	return lines(fmt.Sprintf("checklist of %s has %d problems:", e.Product, len(e.Problems)), e.Problems)
+	return lines("checklist of "+e.Product, e.Problems)
+}
+
+// NoChecklistError is a bundle that has nothing to install by.
+type NoChecklistError struct {
+	Product string
+}
+
+func (e *NoChecklistError) Error() string {
+	return fmt.Sprintf("the bundle of %s carries no checklist", e.Product)
 }
 
 // InputError lists everything wrong with a site's inputs. Values of secrets are
@@ -42,7 +55,7 @@ type InputError struct {
 }
 
 func (e *InputError) Error() string {
-	return lines(fmt.Sprintf("site %s has %d problems:", e.Site, len(e.Problems)), e.Problems)
+	return lines("site "+e.Site, e.Problems)
 }
 
 // SelectionError is a phase or item that the checklist does not have.
@@ -67,6 +80,24 @@ type MismatchError struct {
 func (e *MismatchError) Error() string {
 	return fmt.Sprintf("%s %q does not fit: want %s", e.What, e.Have, strings.Join(e.Want, " or "))
 }
+
+// InterruptedError is a run that was stopped from outside. It wraps both the
+// context's error, so that errors.Is finds [context.Canceled], and its cause.
+type InterruptedError struct {
+	Product string
+	Item    string // what was being done; "" between two items
+	Err     error
+	Cause   error
+}
+
+func (e *InterruptedError) Error() string {
+	if e.Item == "" {
+		return fmt.Sprintf("install %s: interrupted: %s", e.Product, e.Cause)
+	}
+	return fmt.Sprintf("install %s: interrupted while %s was running: %s", e.Product, e.Item, e.Cause)
+}
+
+func (e *InterruptedError) Unwrap() []error { return []error{e.Err, e.Cause} }
 
 // LockedError is a state directory that another run uses.
 type LockedError struct {

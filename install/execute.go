@@ -363,6 +363,25 @@ func (r *run) restore(n *node, rec *itemRecord) {
 	}
 }
 
+// stands says whether what an action did is still there, and if not why: each of
+// its steps looks, and must find nothing to do.
+func (r *run) stands(ctx context.Context, n *node) (bool, string) {
+	secrets, err := r.secretsOf(n)
+	if err != nil {
+		return false, r.redact.text(err.Error())
+	}
+	for _, s := range n.steps {
+		c, err := r.planStep(ctx, s, secrets)
+		switch {
+		case err != nil:
+			return false, r.redact.text(fmt.Sprintf("whether it is still done cannot be seen: step %s: %s", s.name, err))
+		case !c.Nothing:
+			return false, r.redact.text("what it did is not as it was left; to do again: " + c.Summary)
+		}
+	}
+	return true, ""
+}
+
 // valid says whether a settled item may stand, and if not why.
 func (r *run) valid(n *node, rec *itemRecord) (bool, string) {
 	if !rec.State.settled() {
@@ -377,7 +396,7 @@ func (r *run) valid(n *node, rec *itemRecord) (bool, string) {
 	case err != nil:
 		return false, r.redact.text(err.Error())
 	case hash != rec.InputHash:
-		return false, "what it rests on has changed: inputs, its definition, outputs it uses, or the bundle"
+		return false, "what it rests on has changed: inputs, its definition, outputs it uses, where it works, or the bundle"
 	}
 	for _, d := range n.basis() {
 		if dep := r.rec[d.item.ID]; dep.State.settled() && dep.Seq > rec.Seq {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/airlock-project/airlock/install/internal/expr"
@@ -19,7 +20,7 @@ const maxHashed = 64 << 20
 
 // inputHash says what an item's result rests on: its definition, the inputs it
 // uses (of a secret the HMAC, of a path also the content), the outputs it uses,
-// those of what it needs, and the bundle.
+// those of what it needs, what its kinds rest on besides, and the bundle.
 func (r *run) inputHash(n *node, secrets map[string]any) (string, error) {
 	in, out := make(map[string]any), make(map[string]any)
 	for _, ref := range n.refs {
@@ -47,12 +48,27 @@ func (r *run) inputHash(n *node, secrets map[string]any) (string, error) {
 		}
 	}
 	raw, err := canonical(map[string]any{
-		"version": 1, "item": n.item, "in": in, "out": out, "bundle": r.bundle.Info().Digest.String(),
+		"version": 2, "item": n.item, "in": in, "out": out, "grounds": r.grounds(n), "bundle": r.bundle.Info().Digest.String(),
 	})
 	if err != nil {
 		return "", fmt.Errorf("hash inputs of %s: %w", n.item.ID, err)
 	}
 	return sumOf(raw), nil
+}
+
+// grounds asks the kinds of an item's steps what else they rest on.
+func (r *run) grounds(n *node) map[string]any {
+	out := make(map[string]any)
+	for _, s := range slices.Concat(n.steps, n.probes) {
+		var kind any = s.probe
+		if s.action != nil {
+			kind = s.action
+		}
+		if g, ok := kind.(Grounder); ok {
+			out[s.name] = g.Grounds(r.input(nil))
+		}
+	}
+	return out
 }
 
 // inputFact is what of an input goes into a hash; nil if it is not set.

@@ -8,9 +8,10 @@
 //
 // A run writes a state directory: run.json (where the installation stands),
 // ledger.jsonl (what happened, hash-chained), artifacts/ (evidence and large
-// data, by digest), checkpoints.jsonl (signatures over the ledger's head) and
-// lock. Secrets are held by reference; their values reach the step that needs
-// them and nothing else.
+// data, by digest), checkpoints.jsonl (signatures over the ledger's head),
+// report.json (the last report, whose digest the ledger holds) and lock. Secrets
+// are held by reference; their values reach the step that needs them and nothing
+// else.
 package install
 
 import (
@@ -37,7 +38,9 @@ type Options struct {
 	// that do not depend on the failed item run in either case.
 	KeepGoing bool
 	DryRun    bool // run checks, show what actions would do, change nothing
-	Resume    bool // keep what has passed and is still valid
+	// Resume keeps what has passed and is still valid: what it rests on is
+	// unchanged, and of an action, Plan finds nothing to do.
+	Resume bool
 
 	Probes  map[string]Probe
 	Actions map[string]Action

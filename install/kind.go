@@ -32,6 +32,15 @@ type Coder interface {
 	Codes() map[string][]string
 }
 
+// Grounder is a Probe or Action whose result rests on more than its arguments
+// and the bundle, such as a registry that the site names. What Grounds returns
+// goes into the hash of the item's inputs: when it changes, an earlier result
+// does not hold. It must be fit for JSON and hold no secrets; the Input's With
+// is nil.
+type Grounder interface {
+	Grounds(in Input) any
+}
+
 // Input is what a step gets.
 type Input struct {
 	With   map[string]any // the step's with, every ${…} replaced; it may hold secrets

@@ -210,6 +210,48 @@ func TestCheckpoints(t *testing.T) {
 	}
 }
 
+// TestKeyNeedsCheckpoints: with a key, entries that no signature covers are not
+// proven, whoever took the signature away.
+func TestKeyNeedsCheckpoints(t *testing.T) {
+	t.Parallel()
+	all := func(string, []byte, []byte) error { return nil }
+	signed := func(p []byte) ([]byte, error) { return []byte("signed"), nil }
+	for name, c := range map[string]struct {
+		change func(s *shop) error
+		want   string
+	}{
+		"gone":  {func(s *shop) error { return os.Remove(filepath.Join(s.opts.State, fileCheckpoints)) }, "no signed checkpoint"},
+		"empty": {func(s *shop) error { return os.Truncate(filepath.Join(s.opts.State, fileCheckpoints), 0) }, "no signed checkpoint"},
+		"last removed": {func(s *shop) error {
+			before, err := os.ReadFile(filepath.Join(s.opts.State, fileCheckpoints))
+			s.run()
+			return errors.Join(err, os.WriteFile(filepath.Join(s.opts.State, fileCheckpoints), before, 0o600))
+		}, "the last signed checkpoint is of entry 19, the ledger has 40"},
+		"without identity": {func(s *shop) error {
+			s.opts.Sign, s.opts.KeyID = nil, ""
+			s.run()
+			return nil
+		}, "the last signed checkpoint is of entry 19"},
+	} {
+		s := newShop(t)
+		s.opts.Sign, s.opts.KeyID = signed, "SHA256:ops"
+		s.run()
+		if _, err := VerifyState(s.opts.State, all); err != nil {
+			t.Fatal(err)
+		}
+		if err := c.change(s); err != nil {
+			t.Fatal(err)
+		}
+		_, err := VerifyState(s.opts.State, all)
+		if _, ok := errors.AsType[*LedgerError](err); !ok || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: error %v, want %q", name, err, c.want)
+		}
+		if v, err := VerifyState(s.opts.State, nil); err != nil || v.Signed {
+			t.Errorf("%s, without a key: %+v, %v", name, v, err)
+		}
+	}
+}
+
 func TestUnsignedCheckpointIsSaid(t *testing.T) {
 	t.Parallel()
 	s := newShop(t)
@@ -219,8 +261,9 @@ func TestUnsignedCheckpointIsSaid(t *testing.T) {
 	}
 }
 
+// TestSecondRunIsRefused is not parallel: a process that another test starts
+// holds a copy of the lock between fork and exec.
 func TestSecondRunIsRefused(t *testing.T) {
-	t.Parallel()
 	s := newShop(t)
 	tried := false
 	s.hook = func(name string) {
@@ -257,6 +300,16 @@ func TestKilled(t *testing.T) {
 			out, err := cmd.CombinedOutput()
 			if exit, ok := errors.AsType[*exec.ExitError](err); !ok || exit.ExitCode() != 99 {
 				t.Fatalf("the child ended with %v:\n%s", err, out)
+			}
+			known, err := ReadReport(dir)
+			if err != nil || !known.Stopped || known.Product != "brewery" || !strings.Contains(known.Text(), "The last run did not end") {
+				t.Fatalf("what the ledger knows: %+v, %v", known, err)
+			}
+			if strings.HasSuffix(at, " mash") && states(known)["clean-kettle"] != StatePass {
+				t.Errorf("what the ledger knows: %v", states(known))
+			}
+			if at == "step-finished mash" && known.Interrupted != "mash" {
+				t.Errorf("interrupted %q", known.Interrupted)
 			}
 			s := newShop(t)
 			s.opts.State, s.opts.Resume = dir, true

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"encoding/json"
 	"fmt"
-	"maps"
 	"slices"
 	"time"
 
@@ -18,38 +17,41 @@ type Status string
 // failed makes a run partial.
 const (
 	StatusDone    Status = "done"
-	StatusFailed  Status = "failed"  // a required item failed
-	StatusWaiting Status = "waiting" // nothing failed; a person has to state something
-	StatusPartial Status = "partial" // nothing failed; something could not be run
+	StatusSoFar   Status = "done-so-far" // what was selected is done; Left names what was not selected
+	StatusPlanned Status = "planned"     // a dry run found nothing in the way
+	StatusFailed  Status = "failed"      // a required item failed
+	StatusWaiting Status = "waiting"     // nothing failed; a person has to state something
+	StatusPartial Status = "partial"     // nothing failed; something could not be run
 )
 
 // Report is what a run came to, in the checklist's own order. [Report.Text],
 // [Report.JSON] and [Report.Markdown] write it; they depend on nothing else.
 type Report struct {
-	APIVersion string        `json:"apiVersion"`
-	Kind       string        `json:"kind"` // InstallReport
-	Status     Status        `json:"status"`
-	DryRun     bool          `json:"dryRun,omitempty"`
-	Stopped    bool          `json:"stopped,omitempty"` // the run was interrupted
-	Product    string        `json:"product"`
-	Version    string        `json:"version"`
-	Release    int64         `json:"release"`
-	Bundle     string        `json:"bundle"` // digest
-	Policy     string        `json:"policy"`
-	Signers    []Signatory   `json:"signers"`
-	Checklist  string        `json:"checklist"` // digest
-	Site       string        `json:"site"`
-	Platform   string        `json:"platform"`
-	Airgap     string        `json:"airgap"`
-	RunID      string        `json:"runId,omitempty"`
-	Actor      string        `json:"actor,omitempty"`
-	Tool       string        `json:"tool,omitempty"`
-	StartedAt  time.Time     `json:"startedAt"`
-	FinishedAt time.Time     `json:"finishedAt"`
-	Phases     []PhaseReport `json:"phases"`
-	Left       []Todo        `json:"left"`                 // what remains, in the order to do it
-	Ledger     *Head         `json:"ledger,omitempty"`     // nil in a dry run
-	Checkpoint *Checkpoint   `json:"checkpoint,omitempty"` // Sig is empty where the site has no identity
+	APIVersion  string        `json:"apiVersion"`
+	Kind        string        `json:"kind"` // InstallReport
+	Status      Status        `json:"status"`
+	DryRun      bool          `json:"dryRun,omitempty"`
+	Stopped     bool          `json:"stopped,omitempty"`     // the run was interrupted
+	Interrupted string        `json:"interrupted,omitempty"` // the item that was being done then
+	Product     string        `json:"product"`
+	Version     string        `json:"version"`
+	Release     int64         `json:"release"`
+	Bundle      string        `json:"bundle"` // digest
+	Policy      string        `json:"policy"`
+	Signers     []Signatory   `json:"signers"`
+	Checklist   string        `json:"checklist"` // digest
+	Site        string        `json:"site"`
+	Platform    string        `json:"platform"`
+	Airgap      string        `json:"airgap"`
+	RunID       string        `json:"runId,omitempty"`
+	Actor       string        `json:"actor,omitempty"`
+	Tool        string        `json:"tool,omitempty"`
+	StartedAt   time.Time     `json:"startedAt"`
+	FinishedAt  time.Time     `json:"finishedAt"`
+	Phases      []PhaseReport `json:"phases"`
+	Left        []Todo        `json:"left"`                 // what remains of the whole checklist, in the order to do it
+	Ledger      *Head         `json:"ledger,omitempty"`     // nil in a dry run and in report.json, whose digest the ledger holds
+	Checkpoint  *Checkpoint   `json:"checkpoint,omitempty"` // Sig is empty where the site has no identity
 }
 
 // Signatory is a signer of the bundle.
@@ -116,20 +118,19 @@ type Todo struct {
 }
 
 // report says where everything stands.
-func (r *run) report(stopped bool, point *Checkpoint) *Report {
+func (r *run) report(stopped bool) *Report {
 	info, d, site := r.bundle.Info(), r.bundle.Decision(), r.opts.Site
 	out := &Report{
 		APIVersion: manifests.APIVersion, Kind: "InstallReport", DryRun: r.opts.DryRun, Stopped: stopped,
 		Product: info.Product, Version: info.Version, Release: info.Release, Bundle: info.Digest.String(), Policy: d.Policy,
 		Signers: []Signatory{}, Checklist: r.source, Site: site.Name, Platform: site.Platform, Airgap: site.Airgap,
-		Actor: r.opts.Actor, Tool: r.opts.Tool, StartedAt: r.started, FinishedAt: r.opts.Now().UTC(), Left: []Todo{}, Checkpoint: point,
+		Actor: r.opts.Actor, Tool: r.opts.Tool, StartedAt: r.started, FinishedAt: r.opts.Now().UTC(), Left: []Todo{},
 	}
 	for _, s := range d.Signers {
 		out.Signers = append(out.Signers, Signatory{Name: s.Name, Role: s.Role, Fingerprint: s.Fingerprint})
 	}
 	if r.st != nil {
-		head := r.st.ledger.head
-		out.RunID, out.Ledger = r.st.run.RunID, &head
+		out.RunID = r.st.run.RunID
 	}
 	phases := slices.SortedStableFunc(slices.Values(r.checklist.Phases), func(a, b manifests.Phase) int { return cmp.Compare(a.Number, b.Number) })
 	for _, ph := range phases {
@@ -143,46 +144,39 @@ func (r *run) report(stopped bool, point *Checkpoint) *Report {
 	}
 	out.Left = r.left()
 	out.Status = r.status()
+	switch {
+	case out.Status != StatusDone:
+	case r.opts.DryRun:
+		out.Status = StatusPlanned
+	case len(out.Left) > 0:
+		out.Status = StatusSoFar
+	}
+	for _, n := range r.plan.order {
+		if stopped && n.item.Kind != manifests.ItemGroup && r.rec[n.item.ID].State == StateRunning {
+			out.Interrupted = n.item.ID
+		}
+	}
 	return out
 }
 
 func (r *run) itemReport(n *node) ItemReport {
 	rec := r.rec[n.item.ID]
-	out := ItemReport{
-		ID: n.item.ID, Title: title(n.item), SeedRow: n.item.SeedRow, Kind: n.item.Kind, Need: cmp.Or(n.item.Need, needRequired),
-		State: rec.State, Reason: rec.Reason, Selected: r.isSelected(n), Reused: r.reused[n.item.ID], Attempt: rec.Attempt,
-		StartedAt: rec.StartedAt, FinishedAt: rec.FinishedAt,
-	}
+	out := rec.reported(n.item.ID)
+	out.Title, out.SeedRow, out.Kind, out.Need = title(n.item), n.item.SeedRow, n.item.Kind, cmp.Or(n.item.Need, needRequired)
+	out.Selected, out.Reused = r.isSelected(n), r.reused[n.item.ID]
 	if n.parent != nil {
 		out.Group = n.parent.item.ID
 	}
-	if !rec.StartedAt.IsZero() && !rec.FinishedAt.IsZero() {
-		out.Seconds = rec.FinishedAt.Sub(rec.StartedAt).Round(time.Millisecond).Seconds()
-	}
-	for _, f := range rec.Findings {
-		fr := FindingReport{Step: f.Step, Code: f.Code, Severity: f.Severity, Detail: f.Detail}
+	for i, f := range rec.Findings {
 		if m, ok := n.messages[f.Code]; ok {
+			fr := &out.Findings[i]
 			fr.Cause, fr.Fix, fr.Doc = m.cause.render(f.Fields), m.fix.render(f.Fields), m.doc
 		}
-		out.Findings = append(out.Findings, fr)
-	}
-	for _, ev := range rec.Evidence {
-		out.Evidence = append(out.Evidence, EvidenceRef{Name: ev.Name, SHA256: ev.SHA256, Bytes: ev.Bytes})
-	}
-	for _, name := range slices.Sorted(maps.Keys(rec.Outputs)) {
-		val, err := decodeOutput(rec.Outputs[name].Value)
-		if err != nil {
-			continue // kept as an artifact, or a secret
-		}
-		if out.Outputs == nil {
-			out.Outputs = make(map[string]any)
-		}
-		out.Outputs[name] = val
 	}
 	return out
 }
 
-// left lists what remains of the selection, dependencies first. Optional items
+// left lists what remains, dependencies first, selected or not. Optional items
 // are part of it only if they failed.
 func (r *run) left() []Todo {
 	out := []Todo{}

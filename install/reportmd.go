@@ -31,7 +31,7 @@ func (rep *Report) Markdown() string {
 		p("| Ledger | %s |", escape(strings.TrimPrefix(rep.ledgerLine(), "Ledger: ")))
 	}
 	for _, ph := range rep.Phases {
-		p("\n## Phase %d: %s\n", ph.Number, escape(ph.Title))
+		p("\n## %s\n", escape(ph.heading()))
 		for _, item := range ph.Items {
 			markdownItem(p, item)
 		}

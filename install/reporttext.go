@@ -37,7 +37,7 @@ func (rep *Report) Text() string {
 		if len(ph.Items) == 0 {
 			continue
 		}
-		p("\nPhase %d: %s", ph.Number, ph.Title)
+		p("\n%s", ph.heading())
 		for _, item := range ph.Items {
 			rep.textItem(p, item)
 		}
@@ -53,6 +53,14 @@ func (rep *Report) Text() string {
 		p("%s", line)
 	}
 	return b.String()
+}
+
+// heading names a phase; what was read out of a ledger has none.
+func (ph PhaseReport) heading() string {
+	if ph.ID == "" {
+		return ph.Title
+	}
+	return fmt.Sprintf("Phase %d: %s", ph.Number, ph.Title)
 }
 
 func (rep *Report) textItem(p func(string, ...any), item ItemReport) {
@@ -111,10 +119,18 @@ func colon(s string) string {
 }
 
 func (rep *Report) statusWords() string {
+	left := fmt.Sprintf("%d items left", len(rep.Left))
+	if len(rep.Left) == 1 {
+		left = "1 item left"
+	}
 	words := map[Status]string{
 		StatusDone: "done", StatusFailed: "a required item failed", StatusWaiting: "waiting for a person", StatusPartial: "done in part",
+		StatusSoFar: "selected items done; " + left, StatusPlanned: "planned; nothing was changed",
 	}[rep.Status]
-	if rep.Stopped {
+	switch {
+	case rep.Interrupted != "":
+		words += "; the run was interrupted while " + rep.Interrupted + " was running"
+	case rep.Stopped:
 		words += "; the run was interrupted"
 	}
 	return words
@@ -129,6 +145,8 @@ func (rep *Report) ledgerLine() string {
 	switch c := rep.Checkpoint; {
 	case c == nil:
 		return line
+	case len(c.Sig) == 0 && c.KeyID != "":
+		return line + ", not signed (the run died before " + c.KeyID + " signed it)"
 	case len(c.Sig) == 0:
 		return line + ", not signed (the site has no identity)"
 	default:

@@ -52,18 +52,22 @@ func (r *run) all(ctx context.Context) (*Report, error) {
 	}
 	for _, n := range r.plan.order {
 		if err := ctx.Err(); err != nil {
-			report, ferr := r.finish(true)
-			return report, errors.Join(fmt.Errorf("install %s: %w", r.checklist.Product, context.Cause(ctx)), ferr)
+			return r.stop(ctx, err)
 		}
 		if err := r.visit(ctx, n); err != nil {
-			return r.report(true, nil), err
+			return r.report(true), err
 		}
 	}
 	if err := ctx.Err(); err != nil {
-		report, ferr := r.finish(true)
-		return report, errors.Join(fmt.Errorf("install %s: %w", r.checklist.Product, context.Cause(ctx)), ferr)
+		return r.stop(ctx, err)
 	}
 	return r.finish(false)
+}
+
+// stop closes a run that was interrupted.
+func (r *run) stop(ctx context.Context, why error) (*Report, error) {
+	report, err := r.finish(true)
+	return report, errors.Join(&InterruptedError{Product: r.checklist.Product, Item: report.Interrupted, Err: why, Cause: context.Cause(ctx)}, err)
 }
 
 // begin opens the run: the snapshot, the trust decision as the first fact, and
@@ -177,6 +181,12 @@ func (r *run) visit(ctx context.Context, n *node) error {
 		r.set(n, rec)
 	}
 	valid, reason := r.valid(n, rec)
+	if valid && r.opts.Resume && r.isSelected(n) && n.item.Kind == manifests.ItemAction {
+		valid, reason = r.stands(ctx, n)
+		if ctx.Err() != nil {
+			return nil //nolint:nilerr // the caller ends the run; the item stays as it is
+		}
+	}
 	if rec.State.settled() && !valid {
 		if err := r.stale(n, rec, reason); err != nil {
 			return err
@@ -311,20 +321,29 @@ func (r *run) conclude(n *node, rec *itemRecord) error {
 	return r.st.save()
 }
 
-// finish closes the run: its outcome, a checkpoint over it, and the report.
+// finish closes the run: the report, an entry with its outcome and the report's
+// digest, and a checkpoint over both. A process that dies before the entry
+// leaves a run that did not end.
 func (r *run) finish(interrupted bool) (*Report, error) {
-	report := r.report(interrupted, nil)
-	if err := r.st.record("", eventRunFinished, map[string]any{"status": string(report.Status), "interrupted": interrupted}); err != nil {
+	report := r.report(interrupted)
+	raw, err := report.JSON()
+	if err != nil {
 		return report, err
 	}
+	if err := r.st.writeFile(fileReport, raw); err != nil {
+		return report, err
+	}
+	fact := map[string]any{"status": string(report.Status), "interrupted": interrupted, "report": sumOf(raw), "key_id": r.opts.KeyID}
+	if err := r.st.record("", eventRunFinished, fact); err != nil {
+		return report, err
+	}
+	head := r.st.ledger.head
+	report.Ledger = &head
 	if err := r.st.save(); err != nil {
 		return report, err
 	}
-	point, err := r.st.checkpoint(r.opts, r.opts.Now())
-	if err != nil {
-		return r.report(interrupted, nil), err
-	}
-	return r.report(interrupted, point), nil
+	report.Checkpoint, err = r.st.checkpoint(r.opts, r.opts.Now())
+	return report, err
 }
 
 // newRunID returns a ULID: sortable by time, 80 random bits.

@@ -51,6 +51,7 @@ const (
 	fileLedger      = "ledger.jsonl"
 	fileCheckpoints = "checkpoints.jsonl"
 	fileLock        = "lock"
+	fileReport      = "report.json"
 	fileKey         = "hmac.key"
 	dirArtifacts    = "artifacts"
 )

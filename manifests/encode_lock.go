@@ -28,6 +28,7 @@ func (l *Lock) Encode() ([]byte, error) {
 	}
 	for _, item := range l.Items {
 		w.line("- ", "entry", item.Entry)
+		w.optional("  ", "spec", item.Spec)
 		w.line("  ", "kind", item.Kind)
 		w.line("  ", "name", item.Name)
 		w.optional("  ", "ref", item.Ref)

@@ -19,7 +19,7 @@ func exampleLock() *Lock {
 		Created:    "2026-11-01T12:00:00Z",
 		Items: []LockedItem{
 			{
-				Entry: "image quay.io/x:1", Kind: "image", Name: "quay.io/x", Ref: "quay.io/x:1", Source: "quay.io/x:1",
+				Entry: "image quay.io/x:1", Spec: digestOf("5"), Kind: "image", Name: "quay.io/x", Ref: "quay.io/x:1", Source: "quay.io/x:1",
 				Manifests: []LockedDescriptor{
 					{MediaType: "application/vnd.oci.image.index.v1+json", Digest: digestOf("1"), Size: 512, Role: "root", Ref: "quay.io/x:1"},
 					{

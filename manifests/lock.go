@@ -12,7 +12,8 @@ type Lock struct {
 
 // LockedItem is one item of the definition, pinned.
 type LockedItem struct {
-	Entry     string             `yaml:"entry" json:"entry"` // the entry of the definition it comes from
+	Entry     string             `yaml:"entry" json:"entry"`                                                              // the entry of the definition it comes from
+	Spec      string             `yaml:"spec,omitempty" json:"spec,omitempty" jsonschema:"pattern=^sha256:[0-9a-f]{64}$"` // digest of what that entry asks for; while it stays, an edit elsewhere leaves the pin alone
 	Kind      string             `yaml:"kind" json:"kind" jsonschema:"pattern=^[a-z0-9][a-z0-9._-]*$,maxLength=128"`
 	Name      string             `yaml:"name" json:"name"`
 	Ref       string             `yaml:"ref,omitempty" json:"ref,omitempty"`                 // the reference as written

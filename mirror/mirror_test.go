@@ -398,7 +398,7 @@ func TestZeroBundle(t *testing.T) {
 	if _, err := DryRun(t.Context(), &verify.Bundle{}, options(t, reg)); err == nil {
 		t.Error("DryRun takes an unverified bundle")
 	}
-	if _, err := Handler(t.Context(), &verify.Bundle{}); err == nil {
+	if _, err := Handler(t.Context(), &verify.Bundle{}, nil); err == nil {
 		t.Error("Handler takes an unverified bundle")
 	}
 	if log := reg.requests(); len(log) != 0 {

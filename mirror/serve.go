@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"cuelabs.dev/go/oci/ociregistry"
@@ -33,8 +34,12 @@ const stall = 2 * time.Minute
 // several upstreams share a name. Content is verified while it streams: a
 // damaged blob never arrives whole, the connection is cut before its end. There
 // are no ranges. The bundle must stay open as long as the handler is used.
-func Handler(ctx context.Context, b *verify.Bundle) (http.Handler, error) {
-	return newHandler(ctx, b)
+//
+// The client is not told why. report is, where it is not nil: once for each blob
+// that cannot be served, with the items that it belongs to and the cause. It is
+// called by the goroutine that serves, so by several at once.
+func Handler(ctx context.Context, b *verify.Bundle, report func(error)) (http.Handler, error) {
+	return newHandler(ctx, b, report)
 }
 
 // NewServer returns a server for h with limits fit for strangers. The caller
@@ -50,12 +55,12 @@ func NewServer(h http.Handler) *http.Server {
 	}
 }
 
-func newHandler(ctx context.Context, src source) (http.Handler, error) {
+func newHandler(ctx context.Context, src source, report func(error)) (http.Handler, error) {
 	c, err := newCatalog(ctx, src)
 	if err != nil {
 		return nil, err
 	}
-	s := &server{src: src, catalog: c}
+	s := &server{src: src, catalog: c, report: report}
 	s.registry = ociserver.New(&ociregistry.Funcs{
 		GetBlob_:         s.blob,
 		ResolveBlob_:     s.resolveBlob,
@@ -74,6 +79,19 @@ type server struct {
 	src      source
 	catalog  *catalog
 	registry http.Handler
+
+	report   func(error) // may be nil
+	reported sync.Map    // digests of blobs that report knows of
+}
+
+// tell reports, once, that a blob cannot be served.
+func (s *server) tell(name string, d digest.Digest, err error) {
+	if s.report == nil {
+		return
+	}
+	if _, again := s.reported.LoadOrStore(d, nil); !again {
+		s.report(fmt.Errorf("serve %s: %w", name, err))
+	}
 }
 
 // namespace is the context key of the ns query.
@@ -156,9 +174,13 @@ func (s *server) blob(ctx context.Context, name string, d ociregistry.Digest) (o
 	rc, err := s.src.Fetch(ctx, desc)
 	if err != nil {
 		// The cause names files of the operator: it is none of the client's.
+		if ctx.Err() == nil {
+			s.tell(name, d, err)
+		}
 		return nil, errors.New("the bundle cannot be read")
 	}
-	return &abortingReader{ReadCloser: rc, desc: desc, left: desc.Size}, nil
+	tell := func(err error) { s.tell(name, d, err) }
+	return &abortingReader{ReadCloser: rc, desc: desc, left: desc.Size, tell: tell}, nil
 }
 
 // abortingReader cuts the connection when a blob turns out to be damaged:
@@ -167,6 +189,7 @@ type abortingReader struct {
 	io.ReadCloser
 	desc bundle.Descriptor
 	left int64
+	tell func(error)
 }
 
 // Descriptor implements ociregistry.BlobReader.
@@ -178,6 +201,7 @@ func (r *abortingReader) Read(p []byte) (int, error) {
 	n, err := r.ReadCloser.Read(p)
 	r.left -= int64(n)
 	if err != nil && (err != io.EOF || r.left != 0) { //nolint:errorlint // io.Reader's contract is the bare io.EOF
+		r.tell(err)
 		panic(http.ErrAbortHandler)
 	}
 	return n, err

@@ -22,7 +22,7 @@ import (
 // serveBundle serves f over real HTTP with the limits of NewServer.
 func serveBundle(t *testing.T, f *fakeBundle) *registry {
 	t.Helper()
-	h, err := newHandler(t.Context(), f)
+	h, err := newHandler(t.Context(), f, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -108,7 +108,8 @@ func TestServeCutsDamagedBlob(t *testing.T) {
 	bad := f.layer(1, 1<<20)
 	f.root("quay.io/a/x:1", f.image("x", bad))
 	f.setCorrupt(bad.Digest)
-	h, err := newHandler(t.Context(), f)
+	var told []error
+	h, err := newHandler(t.Context(), f, func(err error) { told = append(told, err) })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -130,6 +131,10 @@ func TestServeCutsDamagedBlob(t *testing.T) {
 			t.Errorf("HTTP/%d: %d of %d bytes, error %v", resp.ProtoMajor, len(raw), bad.Size, err)
 		}
 		ts.Close()
+	}
+	// Twice asked for, once told.
+	if len(told) != 1 || !strings.Contains(told[0].Error(), "serve a/x: content of "+bad.Digest.String()) {
+		t.Errorf("told %v", told)
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 	"iter"
 	"runtime"
 	"slices"
+	"sync"
 
 	"github.com/airlock-project/airlock/bundle"
 	"github.com/airlock-project/airlock/bundle/archive"
@@ -22,10 +23,10 @@ import (
 )
 
 // Bundle is a bundle that the operator's policy trusts. Only Open makes one;
-// the zero value refuses every call. It is safe for concurrent use; Close must
-// wait until other calls and the readers they gave have ended.
+// the zero value refuses every call. It is safe for concurrent use, Close
+// included: what is under way then ends in order, what comes later is refused.
 type Bundle struct {
-	file         *bundle.File
+	file         hold
 	index        bundle.Index
 	graph        *bundle.Graph
 	info         Info
@@ -65,7 +66,7 @@ func (b *Bundle) Decision() Decision { return b.decision }
 // non-nil once, for a closed or zero Bundle.
 func (b *Bundle) Items() iter.Seq2[bundle.Entry, error] {
 	return func(yield func(bundle.Entry, error) bool) {
-		if b.file == nil {
+		if !b.file.isOpen() {
 			yield(bundle.Entry{}, errClosed)
 			return
 		}
@@ -81,21 +82,33 @@ func (b *Bundle) Items() iter.Seq2[bundle.Entry, error] {
 // if digest and size match: the last bytes are withheld until they do. The
 // caller closes it. It implements oras-go's content.Fetcher.
 func (b *Bundle) Fetch(ctx context.Context, desc bundle.Descriptor) (io.ReadCloser, error) {
-	if b.file == nil {
-		return nil, errClosed
-	}
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
+	f, err := b.file.acquire()
+	if err != nil {
+		return nil, err
+	}
+	r, err := b.fetch(f, desc)
+	if err != nil {
+		return nil, errors.Join(err, b.file.release())
+	}
+	return r, nil
+}
+
+// fetch opens a blob; its reader's Close releases f.
+func (b *Bundle) fetch(f *bundle.File, desc bundle.Descriptor) (io.ReadCloser, error) {
 	known, ok := b.descs[desc.Digest]
 	if !ok {
 		return nil, fmt.Errorf("fetch %s: %w", desc.Digest, ErrNotCarried)
 	}
-	rc, err := b.file.Open(archive.Blob{Digest: known.Digest, Size: known.Size})
+	rc, err := f.Open(archive.Blob{Digest: known.Digest, Size: known.Size})
 	if err != nil {
-		return nil, err
+		return nil, b.name(blobError(known, err))
 	}
-	return &verifiedReader{rc: rc, desc: known, h: sha256.New(), owner: b}, nil
+	r := &verifiedReader{rc: rc, desc: known, h: sha256.New(), owner: b}
+	r.closer = sync.OnceValue(func() error { return errors.Join(rc.Close(), b.file.release()) })
+	return r, nil
 }
 
 // ErrNotCarried says that a digest is not in the bundle.
@@ -103,7 +116,7 @@ var ErrNotCarried = errors.New("not carried by this bundle")
 
 // Exists reports whether the bundle carries desc.Digest.
 func (b *Bundle) Exists(_ context.Context, desc bundle.Descriptor) (bool, error) {
-	if b.file == nil {
+	if !b.file.isOpen() {
 		return false, errClosed
 	}
 	_, ok := b.descs[desc.Digest]
@@ -113,7 +126,7 @@ func (b *Bundle) Exists(_ context.Context, desc bundle.Descriptor) (bool, error)
 // Predecessors lists the carried manifests that point at desc: indexes that
 // list it, manifests whose subject, config or layer it is.
 func (b *Bundle) Predecessors(_ context.Context, desc bundle.Descriptor) ([]bundle.Descriptor, error) {
-	if b.file == nil {
+	if !b.file.isOpen() {
 		return nil, errClosed
 	}
 	return slices.Clone(b.predecessors[desc.Digest]), nil
@@ -147,9 +160,14 @@ func (b *Bundle) Manifest(d digest.Digest) (raw []byte, desc bundle.Descriptor, 
 // every digest, and every framing byte between. Together with Open it is the
 // closed-world proof: nothing is missing, nothing else is there.
 func (b *Bundle) VerifyAll(ctx context.Context, l bundle.Listener) error {
-	if b.file == nil {
-		return errClosed
+	f, err := b.file.acquire()
+	if err != nil {
+		return err
 	}
+	return errors.Join(b.verifyAll(ctx, f, l), b.file.release())
+}
+
+func (b *Bundle) verifyAll(ctx context.Context, f *bundle.File, l bundle.Listener) error {
 	c := b.graph.Contents
 	blobs := slices.Concat(c.Meta, c.Placed, c.Packed)
 	var total int64
@@ -163,7 +181,7 @@ func (b *Bundle) VerifyAll(ctx context.Context, l bundle.Listener) error {
 		if gctx.Err() != nil {
 			break
 		}
-		g.Go(func() error { return b.verifyBlob(gctx, blob, l) })
+		g.Go(func() error { return b.verifyBlob(gctx, f, blob, l) })
 	}
 	if err := g.Wait(); err != nil {
 		return err
@@ -171,33 +189,44 @@ func (b *Bundle) VerifyAll(ctx context.Context, l bundle.Listener) error {
 	return ctx.Err()
 }
 
-func (b *Bundle) verifyBlob(ctx context.Context, blob archive.Blob, l bundle.Listener) error {
-	rc, err := b.file.Open(blob)
+func (b *Bundle) verifyBlob(ctx context.Context, f *bundle.File, blob archive.Blob, l bundle.Listener) error {
+	rc, err := f.Open(blob)
 	if err != nil {
-		return err
+		return b.name(blobError(bundle.Descriptor{Digest: blob.Digest, Size: blob.Size}, err))
 	}
 	defer rc.Close()
 	return b.name(hashBlob(ctx, rc, blob, l))
 }
 
-// name adds to a *ContentError which items the blob belongs to, so that a
-// person knows what is damaged. It is asked on errors only.
+// name adds to a *ContentError or *ReadError which items the blob belongs to,
+// so that a person knows what is damaged. It is asked on errors only.
 func (b *Bundle) name(err error) error {
-	e, ok := errors.AsType[*ContentError](err)
-	if !ok || b.graph == nil {
+	if b.graph == nil {
 		return err
 	}
+	if e, ok := errors.AsType[*ContentError](err); ok {
+		e.Items = b.items(e.Desc.Digest)
+	}
+	if e, ok := errors.AsType[*ReadError](err); ok {
+		e.Items = b.items(e.Desc.Digest)
+	}
+	return err
+}
+
+// items names what a blob belongs to, "image app:v1".
+func (b *Bundle) items(blob digest.Digest) []string {
+	var out []string
 	for _, entry := range b.index.Entries {
-		holds := func(d bundle.Descriptor) bool { return d.Digest == e.Desc.Digest }
+		holds := func(d bundle.Descriptor) bool { return d.Digest == blob }
 		if !holds(entry.Descriptor) && !slices.ContainsFunc(b.graph.Nodes[entry.Digest].Blobs(), holds) {
 			continue
 		}
 		item := entry.Kind + " " + cmp.Or(entry.Ref, entry.Name)
-		if !slices.Contains(e.Items, item) {
-			e.Items = append(e.Items, item)
+		if !slices.Contains(out, item) {
+			out = append(out, item)
 		}
 	}
-	return err
+	return out
 }
 
 // hashBlob reads r to its end and compares. The hasher is the writer, so that
@@ -210,7 +239,7 @@ func hashBlob(ctx context.Context, r io.Reader, blob archive.Blob, l bundle.List
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		return &ContentError{Desc: desc, Err: err}
+		return blobError(desc, err)
 	}
 	if got := (archive.Blob{Digest: digest.NewDigest(digest.SHA256, h), Size: n}); got != blob {
 		return &ContentError{Desc: desc, Err: &archive.DigestError{Want: blob, Got: got}}
@@ -232,21 +261,17 @@ func (w *watchWriter) Write(p []byte) (int, error) {
 	return w.w.Write(p)
 }
 
-// Close releases the file. It is safe to call twice.
-func (b *Bundle) Close() error {
-	if b.file == nil {
-		return nil
-	}
-	f := b.file
-	b.file = nil
-	return f.Close()
-}
+// Close releases the file, at once or with the last reader that Fetch gave. It
+// is safe to call twice.
+func (b *Bundle) Close() error { return b.file.close() }
 
 // Head returns the raw signed index and the signatures that the file itself
 // holds, for writing the bundle in its other form.
 func (b *Bundle) Head() archive.Head {
-	if b.file == nil {
+	f, err := b.file.acquire()
+	if err != nil {
 		return archive.Head{}
 	}
-	return b.file.Head()
+	defer b.file.release() //nolint:errcheck // Close, not Head, has a caller to tell
+	return f.Head()
 }

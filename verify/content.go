@@ -19,7 +19,8 @@ type verifiedReader struct {
 	n    int64
 	err  error
 
-	owner *Bundle // names the items in errors
+	owner  *Bundle      // names the items in errors
+	closer func() error // closes rc and gives back the hold on owner, once
 }
 
 // Read implements io.Reader.
@@ -50,7 +51,7 @@ func (r *verifiedReader) read(p []byte) (int, error) {
 		r.err = r.mismatch("")
 		return 0, r.err
 	case err != nil:
-		r.err = &ContentError{Desc: r.desc, Err: err}
+		r.err = blobError(r.desc, err)
 		return 0, r.err
 	}
 	return n, nil
@@ -72,7 +73,7 @@ func (r *verifiedReader) finish() error {
 			return io.EOF
 		}
 		if err != nil {
-			return &ContentError{Desc: r.desc, Err: err}
+			return blobError(r.desc, err)
 		}
 	}
 }
@@ -84,5 +85,8 @@ func (r *verifiedReader) mismatch(got digest.Digest) error {
 	}}
 }
 
-// Close releases the source.
-func (r *verifiedReader) Close() error { return r.rc.Close() }
+// Close releases the source, and the bundle if it was closed meanwhile. It is
+// safe to call twice.
+func (r *verifiedReader) Close() error {
+	return r.closer()
+}

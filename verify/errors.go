@@ -1,10 +1,13 @@
 package verify
 
 import (
+	"errors"
 	"fmt"
+	"io"
 	"strings"
 
 	"github.com/airlock-project/airlock/bundle"
+	"github.com/airlock-project/airlock/bundle/archive"
 )
 
 // NoPolicyError says that nobody told whom to trust.
@@ -51,13 +54,50 @@ type ContentError struct {
 }
 
 func (e *ContentError) Error() string {
-	if len(e.Items) == 0 {
-		return fmt.Sprintf("content of %s: %v", e.Desc.Digest, e.Err)
+	if _, ok := errors.AsType[*archive.DigestError](e.Err); ok && len(e.Items) == 0 {
+		return fmt.Sprintf("content differs: %v", e.Err) // which says the digest
 	}
-	return fmt.Sprintf("content of %s: %v", strings.Join(e.Items, ", "), e.Err)
+	return fmt.Sprintf("content of %s: %v", subject(e.Desc, e.Items), e.Err)
 }
 
 func (e *ContentError) Unwrap() error { return e.Err }
+
+// ReadError says that a blob could not be read: a disk or a pipe failed, which
+// tells nothing of what the blob holds.
+type ReadError struct {
+	Desc  bundle.Descriptor
+	Items []string // as in ContentError
+	Err   error
+}
+
+func (e *ReadError) Error() string {
+	return fmt.Sprintf("read content of %s: %v", subject(e.Desc, e.Items), e.Err)
+}
+
+func (e *ReadError) Unwrap() error { return e.Err }
+
+// subject is what a person knows a blob by.
+func subject(desc bundle.Descriptor, items []string) string {
+	if len(items) == 0 {
+		return desc.Digest.String()
+	}
+	return strings.Join(items, ", ")
+}
+
+// blobError types what ended the reading of a blob: framing and an early end
+// are about its content, everything else is about the way to it. A blob that is
+// not there at all says so itself.
+func blobError(desc bundle.Descriptor, err error) error {
+	if _, ok := errors.AsType[*archive.MissingError](err); ok {
+		return err
+	}
+	_, framing := errors.AsType[*archive.FormatError](err)
+	_, differs := errors.AsType[*archive.DigestError](err)
+	if framing || differs || errors.Is(err, io.ErrUnexpectedEOF) {
+		return &ContentError{Desc: desc, Err: err}
+	}
+	return &ReadError{Desc: desc, Err: err}
+}
 
 // KeyError says that a file holds no key Airlock accepts.
 type KeyError struct {

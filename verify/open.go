@@ -1,6 +1,7 @@
 package verify
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -66,7 +67,7 @@ func open(ctx context.Context, f *bundle.File, path string, p *Policy, o Options
 		return nil, err
 	}
 	b.link()
-	b.file = f
+	b.file.set(f)
 	return b, nil
 }
 
@@ -168,25 +169,65 @@ func (b *Bundle) link() {
 // Stream verifies a bundle that comes through a pipe: signatures first, then
 // every byte in file order. Where w is not nil the bytes read are written to it
 // as they pass; they may be trusted only after Stream returned without error.
+// Where r or w fails, its error is the cause that is returned, not one of the
+// bundle's.
 func Stream(ctx context.Context, r io.Reader, w io.Writer, p *Policy, o Options, l bundle.Listener) (Info, Decision, error) {
 	if p == nil || len(p.signers) == 0 {
 		return Info{}, Decision{}, &NoPolicyError{}
 	}
-	if w != nil {
-		r = io.TeeReader(r, w)
+	src := &tee{r: r, w: w}
+	b, err := stream(ctx, src, p, o, l)
+	if src.err != nil { // it came first: what was made of it is not the cause
+		return Info{}, Decision{}, src.err
 	}
-	s, head, err := archive.NewStream(r)
 	if err != nil {
-		return Info{}, Decision{}, err
-	}
-	b, err := trust(head, head.Signatures, p, o)
-	if err != nil {
-		return Info{}, Decision{}, err
-	}
-	if err := b.stream(ctx, s, l); err != nil {
 		return Info{}, Decision{}, err
 	}
 	return b.info, b.decision, nil
+}
+
+func stream(ctx context.Context, r io.Reader, p *Policy, o Options, l bundle.Listener) (*Bundle, error) {
+	s, head, err := archive.NewStream(r)
+	if err != nil {
+		return nil, err
+	}
+	b, err := trust(head, head.Signatures, p, o)
+	if err != nil {
+		return nil, err
+	}
+	return b, b.stream(ctx, s, l)
+}
+
+// tee writes what it reads to w, if there is one, and remembers what went wrong
+// with either of them, which is no fault of the bundle. An early end is: that
+// is what a cut transfer looks like.
+type tee struct {
+	r   io.Reader
+	w   io.Writer
+	err error
+}
+
+// Read implements io.Reader.
+func (t *tee) Read(p []byte) (int, error) {
+	if t.err != nil {
+		return 0, t.err
+	}
+	n, err := t.r.Read(p)
+	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+		t.err = fmt.Errorf("read bundle: %w", err)
+	}
+	if t.w == nil || n == 0 {
+		return n, cmp.Or(t.err, err)
+	}
+	m, werr := t.w.Write(p[:n])
+	if werr == nil && m < n {
+		werr = io.ErrShortWrite
+	}
+	if werr != nil {
+		t.err = fmt.Errorf("write bundle: %w", werr)
+		return 0, t.err
+	}
+	return n, cmp.Or(t.err, err)
 }
 
 func (b *Bundle) stream(ctx context.Context, s *archive.Stream, l bundle.Listener) error {

@@ -66,27 +66,32 @@ func (a *app) runExtract(ctx context.Context, path, item, out string, t trustFla
 
 // runLand writes standard input to a file while it is verified.
 func (a *app) runLand(ctx context.Context, out string, t trustFlags) error {
-	p, err := t.load()
+	p, err := t.trust("-")
 	if err != nil {
 		return err
 	}
 	if _, err := os.Lstat(out); err == nil {
 		return fmt.Errorf("write %s: %w", out, os.ErrExist)
 	}
-	partial := out + ".partial"
-	f, err := os.OpenFile(partial, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o644)
+	// Its own name for each landing: two to one name must not share a file.
+	f, err := os.CreateTemp(filepath.Dir(out), filepath.Base(out)+".partial-*")
 	if err != nil {
 		return err
 	}
+	partial := f.Name()
 	info, dec, err := verify.Stream(ctx, a.stdin, f, p, verify.Options{AnySite: true, Version: buildVersion().Version}, a.listen())
 	if err == nil {
-		err = f.Sync()
+		err = errors.Join(f.Chmod(0o644), f.Sync())
 	}
-	if err := errors.Join(err, f.Close()); err != nil {
+	err = errors.Join(err, f.Close())
+	if _, exists := os.Lstat(out); err == nil && exists == nil {
+		err = os.ErrExist // it appeared while we wrote
+	}
+	if err == nil {
+		err = os.Rename(partial, out)
+	}
+	if err != nil {
 		return errors.Join(fmt.Errorf("land %s: %w", out, err), os.Remove(partial))
-	}
-	if err := os.Rename(partial, out); err != nil {
-		return err
 	}
 	if err := syncDir(filepath.Dir(out)); err != nil {
 		return err

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -31,11 +32,35 @@ type inspection struct {
 	Bundle  string          `json:"bundle"`
 	Trusted bool            `json:"trusted"`
 	Digest  string          `json:"digest"`
-	Info    bundle.Info     `json:"info"`
+	Info    infoResult      `json:"info"`
 	Claims  []string        `json:"signatures"` // what each signature says of its key
-	Signers []verify.Signer `json:"signers,omitempty"`
+	Signers []signerInfo    `json:"signers"`
 	Items   []inspectedItem `json:"items"`
 	Bytes   int64           `json:"bytes"`
+}
+
+// infoResult is bundle.Info as programs read it.
+type infoResult struct {
+	Product  string   `json:"product"`
+	Version  string   `json:"version"`
+	Release  int64    `json:"release"`
+	Created  string   `json:"created"`
+	Lock     string   `json:"lock"`
+	Tool     string   `json:"tool"`
+	Expires  string   `json:"expires,omitempty"`
+	Audience []string `json:"audience,omitempty"`
+	MinTool  string   `json:"minTool,omitempty"`
+}
+
+func infoOf(i bundle.Info) infoResult {
+	r := infoResult{
+		Product: i.Product, Version: i.Version, Release: i.Release, Created: i.Created.Format(time.RFC3339),
+		Lock: i.Lock.String(), Tool: i.Tool, Audience: i.Audience, MinTool: i.MinTool,
+	}
+	if !i.Expires.IsZero() {
+		r.Expires = i.Expires.Format(time.RFC3339)
+	}
+	return r
 }
 
 type inspectedItem struct {
@@ -49,34 +74,19 @@ type inspectedItem struct {
 }
 
 func (a *app) runInspect(ctx context.Context, path string, t trustFlags) error {
-	var signers []verify.Signer
-	trusted := false
-	if p, err := t.load(); err == nil {
-		b, err := verify.Open(ctx, path, p, verify.Options{AnySite: true, Version: buildVersion().Version})
-		if err != nil {
-			return err
-		}
-		signers, trusted = b.Decision().Signers, true
-		if err := b.Close(); err != nil {
-			return err
-		}
-	} else if t.key != "" || t.policy != "" {
+	if err := noPipe(path); err != nil {
 		return err
 	}
-	f, err := bundle.OpenFile(path)
+	p, err := t.load()
+	if _, none := errors.AsType[*verify.NoPolicyError](err); err != nil && !none {
+		return err
+	}
+	i, err := verify.Inspect(ctx, path, p, verify.Options{AnySite: true, Version: buildVersion().Version})
 	if err != nil {
 		return err
 	}
-	defer f.Close()
-	idx, err := bundle.ParseIndex(f.Head().Index)
-	if err != nil {
-		return fmt.Errorf("inspect %s: %w", path, err)
-	}
-	g, err := f.ReadGraph(idx)
-	if err != nil {
-		return fmt.Errorf("inspect %s: %w", path, err)
-	}
-	res := inspection{Bundle: path, Trusted: trusted, Digest: digestOf(f.Head().Index), Info: idx.Info, Signers: signers, Claims: verify.Claims(f.Head().Signatures)}
+	idx, g := i.Index, i.Graph
+	res := inspection{Bundle: path, Trusted: p != nil, Digest: i.Info.Digest.String(), Info: infoOf(idx.Info), Signers: signersOf(i.Decision.Signers), Claims: verify.Claims(i.Signatures)}
 	for _, b := range slices.Concat(g.Contents.Meta, g.Contents.Placed, g.Contents.Packed) {
 		res.Bytes += b.Size
 	}
@@ -141,10 +151,10 @@ func (r inspection) print(w io.Writer) {
 		fmt.Fprintln(w, "NOT VERIFIED: these are claims; give --key or --policy to check who signed")
 	}
 	i := r.Info
-	fmt.Fprintf(w, "%s %s, release %d, made %s by airlock %s\n", i.Product, i.Version, i.Release, i.Created.Format(time.RFC3339), i.Tool)
-	fmt.Fprintf(w, "index %s, %s in %d items\n", r.Digest, megabytes(r.Bytes), len(r.Items))
-	if !i.Expires.IsZero() {
-		fmt.Fprintf(w, "expires %s\n", i.Expires.Format(time.RFC3339))
+	fmt.Fprintf(w, "%s %s, release %d, made %s by airlock %s\n", i.Product, i.Version, i.Release, i.Created, i.Tool)
+	fmt.Fprintf(w, "index %s, %s in %s\n", r.Digest, megabytes(r.Bytes), count(len(r.Items), "item"))
+	if i.Expires != "" {
+		fmt.Fprintf(w, "expires %s\n", i.Expires)
 	}
 	if len(i.Audience) > 0 {
 		fmt.Fprintf(w, "made for %s\n", strings.Join(i.Audience, ", "))
@@ -167,10 +177,17 @@ func (r inspection) print(w io.Writer) {
 			fmt.Fprintf(w, "  %s", strings.Join(it.Platforms, ","))
 		}
 		if it.Referrers > 0 {
-			fmt.Fprintf(w, "  +%d signatures and attachments", it.Referrers)
+			fmt.Fprintf(w, "  +%s", attachments(it.Referrers))
 		}
 		fmt.Fprintln(w)
 	}
+}
+
+func attachments(n int) string {
+	if n == 1 {
+		return "1 signature or attachment"
+	}
+	return fmt.Sprintf("%d signatures and attachments", n)
 }
 
 // shortDigest is enough of a digest for a person to tell two apart.

@@ -73,7 +73,7 @@ func (a *app) runInstall(ctx context.Context, path string, f installFlags) error
 		Phases: f.phases, Items: f.items, KeepGoing: f.keepGoing, DryRun: f.dryRun, Resume: f.resume,
 		Actor: actor(site), Tool: buildVersion().Version, Now: time.Now, Listener: a.installEvents(),
 	}
-	if o.Sign, o.KeyID, err = a.identity(site, o.SiteDir, f.passwordFile); err != nil {
+	if o.Sign, o.KeyID, err = a.identity(ctx, site, o.SiteDir, f.passwordFile); err != nil {
 		return err
 	}
 	hosts, err := a.siteHosts(site, o.SiteDir)
@@ -99,24 +99,18 @@ func (a *app) runInstall(ctx context.Context, path string, f installFlags) error
 	if rep == nil {
 		return err
 	}
-	if !f.dryRun {
-		err = errors.Join(err, keepReport(rep, o.State))
-	}
 	return errors.Join(a.installReport(rep, f.format), err, outcome(rep, o.State))
 }
 
-// keepReport leaves the report in the state directory for airlock checklist report.
-func keepReport(rep *install.Report, state string) error {
-	data, err := rep.JSON()
-	if err != nil {
-		return err
-	}
-	return replaceFile(filepath.Join(state, reportFile), data, 0o600)
-}
-
-// outcome turns the status of a run into the command's error.
+// outcome turns the status of a run into the command's error. Everything that
+// was selected being done is success, whatever else is left; an interruption
+// is told by an error of its own.
 func outcome(rep *install.Report, state string) error {
-	if rep.Status == install.StatusDone {
+	switch rep.Status {
+	case install.StatusDone, install.StatusSoFar, install.StatusPlanned:
+		return nil
+	}
+	if rep.Stopped {
 		return nil
 	}
 	return &checklistOutcome{status: rep.Status, state: state}
@@ -181,14 +175,14 @@ func actor(site *manifests.Site) string {
 }
 
 // identity opens the key that signs ledger checkpoints, where the site names one.
-func (a *app) identity(site *manifests.Site, dir, passwordFile string) (func([]byte) ([]byte, error), string, error) {
+func (a *app) identity(ctx context.Context, site *manifests.Site, dir, passwordFile string) (func([]byte) ([]byte, error), string, error) {
 	if site.Identity == nil {
 		return nil, "", nil
 	}
 	path := resolvePath(dir, strings.TrimPrefix(site.Identity.Key, "file:"))
-	k, err := sign.LoadKey(path, func() ([]byte, error) { return a.password(path, passwordFile, false) })
+	k, err := sign.LoadKey(path, func() ([]byte, error) { return a.password(ctx, path, passwordFile, false) })
 	if err != nil {
-		return nil, "", err
+		return nil, "", fmt.Errorf("site %s: identity.key: %w", site.Name, err)
 	}
 	return k.Blob, k.Fingerprint(), nil
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 
@@ -23,7 +24,13 @@ func (a *app) bundleSign() *cobra.Command {
 }
 
 func (a *app) runSign(ctx context.Context, path string, f signFlags) error {
-	keys, err := f.load(a, nil, "")
+	if path == "-" {
+		return &usageError{errors.New("a signature is laid beside a file: give the file, not a pipe")}
+	}
+	if len(f.keys) == 0 {
+		return &usageError{errors.New("--key is required: the private key to sign with")}
+	}
+	keys, err := f.load(ctx, a, nil, "")
 	if err != nil {
 		return err
 	}

@@ -1,10 +1,8 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
-	"path/filepath"
 
 	"github.com/airlock-project/airlock/install"
 	"github.com/airlock-project/airlock/verify"
@@ -48,45 +46,50 @@ func (a *app) runChecklistVerify(state, site, key string) error {
 		fmt.Fprintf(w, "ledger is whole: %d entries, head %s\n", v.Head.Seq, v.Head.Hash)
 		switch {
 		case v.Checkpoints == 0:
-			fmt.Fprintln(w, "no checkpoints")
+			fmt.Fprintln(w, "no checkpoints: nothing is signed, whoever can write the state directory can have written all of it anew")
 		case !v.Signed:
-			fmt.Fprintf(w, "%d checkpoints; their signatures were not checked: give --key\n", v.Checkpoints)
+			fmt.Fprintf(w, "%s; signatures were not checked: give --key\n", count(v.Checkpoints, "checkpoint"))
 		default:
-			fmt.Fprintf(w, "%d checkpoints, signatures good\n", v.Checkpoints)
+			fmt.Fprintf(w, "%s, signatures good, up to the last entry\n", count(v.Checkpoints, "checkpoint"))
 		}
 		if v.Checkpoints > 0 && !v.Covered {
-			fmt.Fprintln(w, "the last checkpoint does not cover the last entry")
+			fmt.Fprintln(w, "the last checkpoint does not cover the last entry: what came after it is not signed")
 		}
 	})
+}
+
+// count says how many there are of something.
+func count(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
 }
 
 func (a *app) checklistReport() *cobra.Command {
 	var state, site, format string
 	cmd := &cobra.Command{
-		Use: "report", Short: "Show the report of the last run", Args: args(cobra.NoArgs),
+		Use: "report", Short: "Show the report of the last run",
+		Long: `Shows the report of the last run, after checking that the ledger is whole and
+that the report is the one it names. Of a run that did not end it shows what the
+ledger knows. Signatures are checked by airlock checklist verify --key.`,
+		Args: args(cobra.NoArgs),
 		RunE: func(*cobra.Command, []string) error {
+			if format != "text" && format != "markdown" {
+				return &usageError{fmt.Errorf("--report %q: text or markdown", format)}
+			}
 			dir, err := a.stateOf(state, site)
 			if err != nil {
 				return err
 			}
-			data, err := readBounded(filepath.Join(dir, reportFile), 64<<20)
+			rep, err := install.ReadReport(dir)
 			if err != nil {
 				return err
 			}
-			var rep install.Report
-			if err := json.Unmarshal(data, &rep); err != nil {
-				return fmt.Errorf("parse %s: %w", reportFile, err)
-			}
-			if format != "text" && format != "markdown" {
-				return &usageError{fmt.Errorf("--report %q: text or markdown", format)}
-			}
-			return a.installReport(&rep, format)
+			return a.installReport(rep, format)
 		},
 	}
 	stateFlags(cmd, &state, &site)
 	cmd.Flags().StringVar(&format, "report", "text", "`form`: text or markdown; --output json for JSON")
 	return cmd
 }
-
-// reportFile is where the last report is kept, in the state directory.
-const reportFile = "report.json"

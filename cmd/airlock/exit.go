@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -54,6 +53,19 @@ type verdict struct {
 	hint string
 }
 
+// rows know errors by their type: each says what an error means, or that it
+// does not know it.
+type rows []func(error) (verdict, bool)
+
+func (r rows) find(err error) (verdict, bool) {
+	for _, row := range r {
+		if v, ok := row(err); ok {
+			return v, true
+		}
+	}
+	return verdict{}, false
+}
+
 // checklistOutcome is a run of the checklist that ended in order, but not in
 // "done"; the report was shown already.
 type checklistOutcome struct {
@@ -79,15 +91,17 @@ func always[E error](code int, hint string) func(error) (verdict, bool) {
 }
 
 // table is asked from top to bottom; the first row that knows an error's type
-// answers. Hints are keyed by type, never by words.
-func table() []func(error) (verdict, bool) {
-	return append(append(trustRows(), sourceRows()...), placeRows()...)
+// answers. Hints are keyed by type, never by words; l says what the command
+// line named.
+func table(l line) rows {
+	return append(append(trustRows(l), sourceRows()...), placeRows(l)...)
 }
 
 // trustRows are about bundles and trust.
-func trustRows() []func(error) (verdict, bool) {
-	return []func(error) (verdict, bool){
-		always[*usageError](exitUsage, "see airlock --help"),
+func trustRows(l line) rows {
+	return rows{
+		always[*usageError](exitUsage, "see "+l.command()+" --help"),
+		is(func(e *settingError) verdict { return verdict{exitUsage, e.hint} }),
 		always[*verify.NoPolicyError](exitUntrusted, "give the signer's public key with --key, or a policy with --policy; airlock policy init writes one"),
 		always[*verify.UnsignedError](exitUntrusted, "ask for a signed bundle, or for its signature as BUNDLE.<name>.sigstore.json to lay beside it"),
 		always[*verify.UntrustedError](exitUntrusted, "compare fingerprints with the signer; a missing countersignature can be laid beside the bundle"),
@@ -97,8 +111,9 @@ func trustRows() []func(error) (verdict, bool) {
 		is(func(e *archive.FormatError) verdict { return verdict{formatCode(e), formatHint(e)} }),
 		always[*archive.MissingError](exitIncomplete, "copy the bundle again from where it was made"),
 		always[*verify.ContentError](exitContent, "the bundle was damaged on its way: copy it again from where it was made, and compare BUNDLE.sha256"),
+		always[*verify.ReadError](exitFailed, "the medium or the pipe failed, the bundle may be good: try again, or copy it from another medium"),
 		always[*verify.IndexError](exitFormat, "the signature is good, the index is not one this version reads: try the airlock binary that came beside the bundle"),
-		always[*sign.PasswordError](exitUsage, "set AIRLOCK_KEY_PASSWORD or use --password-file; nothing was downloaded"),
+		always[*sign.PasswordError](exitUsage, passwordHint(l)),
 		always[*sign.KeyError](exitUsage, "airlock keygen makes a key; cosign import-key-pair brings one"),
 		always[*noPasswordError](exitUsage, "set AIRLOCK_KEY_PASSWORD, use --password-file, or run on a terminal"),
 		always[*noSignerError](exitUsage, "make a key with airlock keygen and name it under sign: in the definition or with --key; --unsigned makes a bundle for tests"),
@@ -138,8 +153,8 @@ func formatHint(e *archive.FormatError) string {
 }
 
 // sourceRows are about definitions and what they bring.
-func sourceRows() []func(error) (verdict, bool) {
-	return []func(error) (verdict, bool){
+func sourceRows() rows {
+	return rows{
 		always[*noDefinitionError](exitUsage, "write one with airlock bundle init --preset spacelift-self-hosted --platform onprem, or name it with -f"),
 		always[manifests.Findings](exitUsage, "correct the document; airlock schema prints a JSON Schema that editors understand"),
 		always[*artifact.NameError](exitUsage, "rename the file: such a name cannot be carried to every system"),
@@ -156,7 +171,7 @@ func sourceRows() []func(error) (verdict, bool) {
 		always[*vendorarchive.SignerError](exitUntrusted, "check signer.fingerprint in the definition against the vendor's published one; do not use the archive otherwise"),
 		always[*vendorarchive.SignatureError](exitUntrusted, "download the checksums and their signature again; do not use the archive otherwise"),
 		always[*vendorarchive.KeyError](exitUntrusted, "check signer.fingerprint in the definition against the vendor's published one, and export that key: gpg --export --armor FINGERPRINT"),
-		always[*vendorarchive.MissingMemberError](exitContent, "list the archive with tar -tzf and correct the path in the definition"),
+		always[*vendorarchive.MissingMemberError](exitUsage, "list the archive with tar -tzf and correct the path in the definition"),
 		always[*vendorarchive.VersionError](exitUsage, "make version, file name and image tags in the definition agree with the archive"),
 		always[*dockerarchive.DiffIDError](exitContent, "the image tar is damaged: export it again"),
 		always[*dockerarchive.DigestError](exitContent, "the image tar is damaged: export it again"),
@@ -177,10 +192,18 @@ func sourceRows() []func(error) (verdict, bool) {
 }
 
 // placeRows are about registries, files and installations.
-func placeRows() []func(error) (verdict, bool) {
-	return []func(error) (verdict, bool){
+func placeRows(l line) rows {
+	return rows{
 		always[*mirror.ConflictError](exitPartial, "nothing was overwritten: delete the tag or use another prefix, after finding out who pushed it"),
-		is(partialVerdict),
+		is(func(e *mirror.PartialError) verdict { return partialVerdict(l, e) }),
+		// Of several errors, the mistake of the person at the keyboard comes first.
+		func(err error) (verdict, bool) {
+			e, ok := errors.AsType[*fs.PathError](err)
+			if !ok || !errors.Is(e.Err, fs.ErrNotExist) {
+				return verdict{}, false
+			}
+			return pathVerdict(l, e), true
+		},
 		is(func(e *target.Problem) verdict { return verdict{exitFailed, e.Remedy} }),
 		always[*mirror.CollisionError](exitUsage, "two items would get one name: use --keep-host"),
 		is(func(e *remote.AuthError) verdict {
@@ -196,23 +219,25 @@ func placeRows() []func(error) (verdict, bool) {
 		always[*remote.NotFoundError](exitFailed, "check the name and the tag; some registries also answer so when a login is needed"),
 		always[*remote.StatusError](exitFailed, "the registry did not do it; what was done is kept, run the command again"),
 		is(func(e *checklistOutcome) verdict { return outcomeVerdict(e) }),
+		always[*install.NoChecklistError](exitUsage, "airlock bundle inspect shows what the bundle carries; without a checklist it can be mirrored, not installed"),
 		always[*install.ChecklistError](exitUsage, "whoever made the bundle has to correct its checklist"),
 		always[*install.InputError](exitUsage, "correct inputs: in the site file"),
 		always[*install.SelectionError](exitUsage, "airlock bundle install --dry-run shows phases and items"),
 		always[*install.MismatchError](exitUsage, "bundle, checklist and site do not belong together: check which medium and which site file"),
 		always[*install.LockedError](exitFailed, "wait for the other run to end"),
 		always[*install.LedgerError](exitContent, "the record was changed or damaged: keep it as it is for the auditor and start with another --state"),
-		is(func(e *fs.PathError) verdict { return verdict{exitFailed, pathHint(e)} }),
+		is(func(e *listenError) verdict { return e.verdict() }),
+		always[*stdoutError](exitFailed, "what the command does is done; only its result could not be written"),
+		always[*otherFileError](exitFailed, "nothing is ever overwritten: name another file with --relocation-map"),
+		is(func(e *fs.PathError) verdict { return pathVerdict(l, e) }),
 	}
 }
 
 // partialVerdict takes the hint of the first thing that went wrong.
-func partialVerdict(e *mirror.PartialError) verdict {
+func partialVerdict(l line, e *mirror.PartialError) verdict {
 	for _, err := range e.Errs {
-		for _, row := range placeRows() {
-			if v, ok := row(err); ok && v.hint != "" {
-				return verdict{exitPartial, v.hint + "; then run the same command again, what is there is not sent again"}
-			}
+		if v, ok := placeRows(l).find(err); ok && v.hint != "" {
+			return verdict{exitPartial, v.hint + "; then run the same command again, what is there is not sent again"}
 		}
 	}
 	return verdict{exitPartial, "run the same command again: what is there is not sent again"}
@@ -229,42 +254,29 @@ func outcomeVerdict(e *checklistOutcome) verdict {
 	}
 }
 
-func pathHint(e *fs.PathError) string {
-	switch {
-	case errors.Is(e.Err, syscall.ENOSPC):
-		return "the disk is full: free space and run the same command again, it goes on from where it stopped"
-	case errors.Is(e.Err, fs.ErrExist):
-		return existHint
-	case errors.Is(e.Err, fs.ErrPermission), errors.Is(e.Err, syscall.EROFS):
-		return "write somewhere else with -o, or as a user who may write there"
-	case errors.Is(e.Err, fs.ErrNotExist):
-		return "check the path; relative paths in a document start from the document"
+// judge finds code and hint of an error.
+func judge(ctx context.Context, l line, err error) verdict {
+	v, ok := table(l).find(err)
+	if ctx.Err() != nil && (!ok || errors.Is(err, context.Canceled) || mayBeStopped(v.code)) {
+		return verdict{exitInterrupted, l.goOn(err)}
 	}
-	return ""
+	switch {
+	case ok && v.hint != "":
+		return v
+	case errors.Is(err, syscall.ENOSPC):
+		return verdict{exitFailed, fullHint(err)}
+	case errors.Is(err, fs.ErrExist):
+		return verdict{exitFailed, existHint(l)}
+	case ok:
+		return v
+	}
+	return verdict{exitFailed, l.lastHint()}
 }
 
-const existHint = "nothing is ever overwritten: remove it or choose another name with -o"
-
-// judge finds code and hint of an error.
-func judge(ctx context.Context, err error) verdict {
-	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
-		if _, ok := errors.AsType[*resumableError](err); ok {
-			return verdict{exitInterrupted, "run the same command again: it goes on from where it stopped"}
-		}
-		return verdict{exitInterrupted, "run the same command again (bundle install: with --resume): what is done is not done again"}
-	}
-	for _, row := range table() {
-		if v, ok := row(err); ok {
-			return v
-		}
-	}
-	switch {
-	case errors.Is(err, fs.ErrExist):
-		return verdict{exitFailed, existHint}
-	case errors.Is(err, syscall.ENOSPC):
-		return verdict{exitFailed, "the disk is full: free space and run the same command again, it goes on from where it stopped"}
-	}
-	return verdict{exitFailed, ""}
+// mayBeStopped says whether an interrupt can be behind an error with this code;
+// what was found out about trust or content stays what it is.
+func mayBeStopped(code int) bool {
+	return code == exitFailed || code == exitPartial || code == exitItemFailed || code == exitWaiting
 }
 
 // exit reports an error, once, and returns the exit code.
@@ -275,12 +287,9 @@ func (a *app) exit(ctx context.Context, cmd *cobra.Command, err error) int {
 	if cobraUsage(cmd, err) {
 		err = &usageError{err}
 	}
-	v := judge(ctx, err)
+	v := judge(ctx, line{cmd}, err)
 	if a.output == "json" {
-		enc := json.NewEncoder(a.stderr)
-		enc.SetEscapeHTML(false)
-		// Nothing is left to do when the error itself cannot be written.
-		_ = enc.Encode(map[string]any{"error": err.Error(), "hint": v.hint, "exitCode": v.code})
+		a.jsonLine(map[string]any{"error": err.Error(), "hint": v.hint, "exitCode": v.code})
 		return v.code
 	}
 	fmt.Fprintf(a.stderr, "airlock: %s\n", err)

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -19,14 +20,18 @@ import (
 	"golang.org/x/term"
 )
 
-// password finds the password of a key file: AIRLOCK_KEY_PASSWORD,
-// COSIGN_PASSWORD, a file, the terminal; never the command line.
-func (a *app) password(what, file string, confirm bool) ([]byte, error) {
-	for _, name := range []string{"AIRLOCK_KEY_PASSWORD", "COSIGN_PASSWORD"} {
-		if v, ok := os.LookupEnv(name); ok {
-			return []byte(v), nil
-		}
+// password finds the password of a key file: in a file that a flag names, in
+// AIRLOCK_KEY_PASSWORD or COSIGN_PASSWORD, on the terminal; never on the command
+// line. A new key, which asks twice, must have one.
+func (a *app) password(ctx context.Context, what, file string, fresh bool) ([]byte, error) {
+	pass, err := a.findPassword(ctx, what, file, fresh)
+	if err == nil && fresh && len(pass) == 0 {
+		return nil, &settingError{fmt.Errorf("the password for %s is empty", what), "give one with --password-file, in AIRLOCK_KEY_PASSWORD or on a terminal: without it, whoever copies the key can sign"}
 	}
+	return pass, err
+}
+
+func (a *app) findPassword(ctx context.Context, what, file string, fresh bool) ([]byte, error) {
 	if file != "" {
 		data, err := readBounded(file, 4096)
 		if err != nil {
@@ -34,15 +39,20 @@ func (a *app) password(what, file string, confirm bool) ([]byte, error) {
 		}
 		return bytes.TrimRight(data, "\r\n"), nil
 	}
+	for _, name := range []string{"AIRLOCK_KEY_PASSWORD", "COSIGN_PASSWORD"} {
+		if v, ok := os.LookupEnv(name); ok {
+			return []byte(v), nil
+		}
+	}
 	in, ok := a.stdin.(*os.File)
 	if !ok || !term.IsTerminal(int(in.Fd())) {
 		return nil, &noPasswordError{what}
 	}
-	pass, err := a.prompt(in, "Password for "+what+": ")
-	if err != nil || !confirm {
+	pass, err := a.prompt(ctx, in, "Password for "+what+": ")
+	if err != nil || !fresh || len(pass) == 0 {
 		return pass, err
 	}
-	again, err := a.prompt(in, "Again: ")
+	again, err := a.prompt(ctx, in, "Again: ")
 	if err != nil {
 		return nil, err
 	}
@@ -52,10 +62,31 @@ func (a *app) password(what, file string, confirm bool) ([]byte, error) {
 	return pass, nil
 }
 
-func (a *app) prompt(in *os.File, text string) ([]byte, error) {
+// prompt reads a line without echo. When ctx ends first, the terminal is as it
+// was, and the goroutine that reads on ends with the program.
+func (a *app) prompt(ctx context.Context, in *os.File, text string) ([]byte, error) {
+	fd := int(in.Fd())
+	state, err := term.GetState(fd)
+	if err != nil {
+		return nil, fmt.Errorf("ask for a password: %w", err)
+	}
 	fmt.Fprint(a.stderr, text)
 	defer fmt.Fprintln(a.stderr)
-	return term.ReadPassword(int(in.Fd()))
+	type answer struct {
+		pass []byte
+		err  error
+	}
+	answers := make(chan answer, 1)
+	go func() {
+		pass, err := term.ReadPassword(fd)
+		answers <- answer{pass, err}
+	}()
+	select {
+	case got := <-answers:
+		return got.pass, got.err
+	case <-ctx.Done():
+		return nil, errors.Join(fmt.Errorf("ask for a password: %w", ctx.Err()), term.Restore(fd, state))
+	}
 }
 
 // noPasswordError says that a key's password is nowhere to be found.
@@ -95,14 +126,14 @@ type signFlags struct {
 func (s *signFlags) add(cmd *cobra.Command, withUnsigned bool) {
 	f := cmd.Flags()
 	f.StringSliceVar(&s.keys, "key", nil, "private key `file` to sign with; may be repeated")
-	f.StringVar(&s.passwordFile, "password-file", "", "`file` with the key's password (default: AIRLOCK_KEY_PASSWORD, COSIGN_PASSWORD, the terminal)")
+	f.StringVar(&s.passwordFile, "password-file", "", "`file` with the key's password; without it AIRLOCK_KEY_PASSWORD, COSIGN_PASSWORD, then the terminal")
 	if withUnsigned {
 		f.BoolVar(&s.unsigned, "unsigned", false, "make an unsigned bundle, which nothing will install")
 	}
 }
 
 // load opens the keys that flags name, or else those of the definition.
-func (s *signFlags) load(a *app, def *manifests.Definition, dir string) ([]*sign.Key, error) {
+func (s *signFlags) load(ctx context.Context, a *app, def *manifests.Definition, dir string) ([]*sign.Key, error) {
 	paths := s.keys
 	if len(paths) == 0 && def != nil {
 		for _, w := range def.Sign {
@@ -124,7 +155,7 @@ func (s *signFlags) load(a *app, def *manifests.Definition, dir string) ([]*sign
 	}
 	var keys []*sign.Key
 	for _, p := range paths {
-		k, err := sign.LoadKey(p, func() ([]byte, error) { return a.password(p, s.passwordFile, false) })
+		k, err := sign.LoadKey(p, func() ([]byte, error) { return a.password(ctx, p, s.passwordFile, false) })
 		if err != nil {
 			return nil, err
 		}
@@ -187,23 +218,23 @@ func (a *app) keygen() *cobra.Command {
 	var prefix, passwordFile string
 	cmd := &cobra.Command{
 		Use: "keygen", Short: "Make a key pair for signing bundles",
-		Long: "Writes airlock.key (ECDSA P-256, encrypted with a password, cosign's format) and\nairlock.pub, and prints the fingerprint that two people read out to each other.\nThe password comes from AIRLOCK_KEY_PASSWORD, COSIGN_PASSWORD, --password-file or\nthe terminal. Existing files are never overwritten.",
+		Long: "Writes airlock.key (ECDSA P-256, encrypted with a password, cosign's format) and\nairlock.pub, and prints the fingerprint that two people read out to each other.\nThe password comes from --password-file, AIRLOCK_KEY_PASSWORD, COSIGN_PASSWORD or\nthe terminal, the first there is, and may not be empty. Existing files are never overwritten.",
 		Args: args(cobra.NoArgs),
-		RunE: func(*cobra.Command, []string) error { return a.runKeygen(prefix, passwordFile) },
+		RunE: func(cmd *cobra.Command, _ []string) error { return a.runKeygen(cmd.Context(), prefix, passwordFile) },
 	}
 	cmd.Flags().StringVar(&prefix, "name", "airlock", "`prefix` of the two files")
-	cmd.Flags().StringVar(&passwordFile, "password-file", "", "`file` with the password")
+	cmd.Flags().StringVar(&passwordFile, "password-file", "", "`file` with the password; without it AIRLOCK_KEY_PASSWORD, COSIGN_PASSWORD, then the terminal")
 	return cmd
 }
 
-func (a *app) runKeygen(prefix, passwordFile string) error {
+func (a *app) runKeygen(ctx context.Context, prefix, passwordFile string) error {
 	private, public := prefix+".key", prefix+".pub"
 	for _, p := range []string{private, public} {
 		if _, err := os.Lstat(p); err == nil {
 			return fmt.Errorf("write %s: %w", p, os.ErrExist)
 		}
 	}
-	pass, err := a.password(private, passwordFile, true)
+	pass, err := a.password(ctx, private, passwordFile, true)
 	if err != nil {
 		return err
 	}

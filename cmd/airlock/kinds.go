@@ -39,6 +39,7 @@ func (a *app) kinds(hosts *remote.Hosts, site *manifests.Site) (map[string]insta
 	actions := map[string]install.Action{
 		"chart.render": chartaction.Action{},
 		"mirror": mirroraction.Action{
+			Place: siteTarget(site),
 			Push: func(ctx context.Context, b *verify.Bundle) (manifests.RelocationMap, error) {
 				o, err := a.siteMirror(hosts, site)
 				if err != nil {
@@ -70,6 +71,14 @@ func (a *app) siteMirror(hosts *remote.Hosts, site *manifests.Site) (mirror.Opti
 		return mirror.Options{}, errors.New("site.yaml names no registry: add registry: {to: HOST/PREFIX}")
 	}
 	return mirror.Options{To: site.Registry.To, Hosts: hosts, Target: oci.Target{}}, nil
+}
+
+// siteTarget is where the site wants its content, "" if it does not say.
+func siteTarget(site *manifests.Site) string {
+	if site.Registry == nil {
+		return ""
+	}
+	return site.Registry.To
 }
 
 // previewChange puts a preview into the words of a plan.

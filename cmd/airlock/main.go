@@ -19,18 +19,26 @@ func main() {
 }
 
 // run is main with its surroundings as arguments. A first interrupt ends the
-// command in order, leaving what can be resumed; a second one kills it.
-func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+// command in order, leaving what can be resumed, as does the end of its
+// terminal; a second one kills it.
+func run(ctx context.Context, args []string, stdin io.Reader, out, stderr io.Writer) int {
+	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
 	go func() {
 		<-ctx.Done()
 		stop()
 	}()
-	a := &app{stdin: stdin, stdout: stdout, stderr: stderr}
+	checked := &stdout{w: out}
+	a := &app{stdin: stdin, stdout: checked, stderr: stderr}
 	root := a.root() //nolint:contextcheck // commands get the context from cobra
+	if wantsJSON(args) {
+		a.output = "json"
+	}
 	root.SetArgs(args)
 	cmd, err := root.ExecuteContextC(ctx)
+	if err == nil {
+		err = checked.err
+	}
 	a.progressDone()
 	return a.exit(ctx, cmd, err)
 }

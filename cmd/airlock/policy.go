@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/airlock-project/airlock/manifests"
 	"github.com/airlock-project/airlock/verify"
@@ -65,7 +66,7 @@ func (a *app) policyCheck() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.result(map[string]any{"policy": path, "signers": p.Signers()}, func(w io.Writer) {
+			return a.result(map[string]any{"policy": path, "signers": signersOf(p.Signers())}, func(w io.Writer) {
 				fmt.Fprintf(w, "%s is in order\n", path)
 				for _, s := range p.Signers() {
 					fmt.Fprintf(w, "%s (%s) %s\n", s.Name, s.Role, s.Fingerprint)
@@ -119,13 +120,13 @@ func (a *app) runSchema(list []string, dir string) error {
 	if len(list) == 1 && dir == "" {
 		s, err := manifests.Schema(list[0])
 		if err != nil {
-			return &usageError{fmt.Errorf("%w; kinds are %v", err, manifests.SchemaKinds())}
+			return &usageError{fmt.Errorf("%w; kinds are %s", err, strings.Join(manifests.SchemaKinds(), ", "))}
 		}
 		_, err = a.stdout.Write(s)
 		return err
 	}
 	if dir == "" {
-		return &usageError{fmt.Errorf("name a kind, %v, or a folder with --dir", manifests.SchemaKinds())}
+		return &usageError{fmt.Errorf("name a kind (%s) or a folder with --dir", strings.Join(manifests.SchemaKinds(), ", "))}
 	}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err

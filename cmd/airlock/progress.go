@@ -22,14 +22,30 @@ type progress struct {
 	mu   sync.Mutex
 	ops  map[string]*operation
 	done map[string]bool
+	over bool // bars are gone; what still comes is not shown
 }
 
 type operation struct {
-	bar   *mpb.Bar
+	bar  *mpb.Bar
+	said time.Time
+
+	// mu is held for arithmetic only: a bar asks for its pace while it is told
+	// how far it is.
+	mu    sync.Mutex
 	total int64
-	bytes int64
-	start time.Time
-	said  time.Time
+	bytes int64 // moved or found to be there
+	rate  window
+}
+
+// add counts what an event says.
+func (o *operation) add(e bundle.Event, now time.Time) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.total += e.Total
+	o.bytes += e.Bytes
+	if !e.Reused {
+		o.rate.add(now, e.Bytes)
+	}
 }
 
 // plainEvery is how often a line is written off a terminal.
@@ -37,6 +53,9 @@ const plainEvery = 5 * time.Second
 
 // listen returns a listener that shows events until progressDone.
 func (a *app) listen() bundle.Listener {
+	if a.output == "json" {
+		return nil // programs read results, not bars
+	}
 	if a.bars == nil {
 		a.bars = &progress{w: a.stderr, ops: map[string]*operation{}, done: map[string]bool{}}
 		if f, ok := a.stderr.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
@@ -58,16 +77,19 @@ func (a *app) progressDone() {
 func (p *progress) event(e bundle.Event) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.over {
+		return
+	}
+	now := time.Now()
 	op := p.ops[e.Op]
 	if op == nil {
-		op = &operation{start: time.Now(), said: time.Now()}
+		op = &operation{rate: window{start: now}, said: now}
 		p.ops[e.Op] = op
 	}
+	op.add(e, now)
 	if e.Total > 0 {
-		op.total += e.Total
 		p.grow(e.Op, op)
 	}
-	op.bytes += e.Bytes
 	if op.bar != nil {
 		op.bar.IncrInt64(e.Bytes)
 	}
@@ -77,10 +99,14 @@ func (p *progress) event(e bundle.Event) {
 	switch {
 	case e.Op == "resolve" && e.Done && !p.done[e.Object]:
 		p.done[e.Object] = true
-		fmt.Fprintf(p.w, "%s %s\n", e.Op, e.Object)
-	case op.total > 0 && time.Since(op.said) >= plainEvery:
-		op.said = time.Now()
-		fmt.Fprintln(p.w, op.line(e.Op))
+		word := e.Op
+		if e.Reused {
+			word = "locked"
+		}
+		fmt.Fprintf(p.w, "%s %s\n", word, e.Object)
+	case op.total > 0 && now.Sub(op.said) >= plainEvery:
+		op.said = now
+		fmt.Fprintln(p.w, op.line(e.Op, now))
 	}
 }
 
@@ -99,30 +125,84 @@ func (p *progress) grow(name string, op *operation) {
 		mpb.AppendDecorators(
 			decor.CountersKiloByte("% .1f / % .1f"),
 			decor.Name("  "),
-			decor.AverageSpeed(decor.SizeB1000(0), "% .1f"),
-			decor.Name("  "),
-			decor.AverageETA(decor.ET_STYLE_GO),
+			decor.Any(func(decor.Statistics) string { return op.pace(time.Now()) }),
 		))
 }
 
 // line is the plain form of a bar.
-func (o *operation) line(name string) string {
-	seconds := time.Since(o.start).Seconds()
-	rate := float64(o.bytes) / max(seconds, 0.001)
-	left := time.Duration(float64(o.total-o.bytes) / max(rate, 1) * float64(time.Second)).Round(time.Second)
-	return fmt.Sprintf("%s %s of %s, %s/s, %s left", name, megabytes(o.bytes), megabytes(o.total), megabytes(int64(rate)), left)
+func (o *operation) line(name string, now time.Time) string {
+	return fmt.Sprintf("%s %s of %s, %s", name, megabytes(o.bytes), megabytes(o.total), o.pace(now))
+}
+
+// pace is the rate, and the time left at that rate.
+func (o *operation) pace(now time.Time) string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	rate := o.rate.perSecond(now)
+	if rate < 1 {
+		return "waiting"
+	}
+	left := time.Duration(float64(max(o.total-o.bytes, 0)) / rate * float64(time.Second)).Round(time.Second)
+	return fmt.Sprintf("%s/s, %s left", megabytes(int64(rate)), left)
+}
+
+// windowSpan is how far back a rate looks: long enough to be steady, short
+// enough to show that the line became slow.
+const windowSpan = 10
+
+// window sums up bytes by second, for the last windowSpan seconds.
+type window struct {
+	start time.Time
+	last  int64 // second since start that was added to last
+	sums  [windowSpan]int64
+}
+
+func (w *window) add(now time.Time, n int64) {
+	w.move(now)
+	w.sums[w.last%windowSpan] += n
+}
+
+// move empties the seconds that have passed since the last call.
+func (w *window) move(now time.Time) {
+	second := max(int64(now.Sub(w.start)/time.Second), w.last)
+	for s := max(w.last, second-windowSpan) + 1; s <= second; s++ {
+		w.sums[s%windowSpan] = 0
+	}
+	w.last = second
+}
+
+// perSecond is the mean of the window, or of the time since start where that is
+// shorter; a first half second counts whole, since it says little.
+func (w *window) perSecond(now time.Time) float64 {
+	w.move(now)
+	var sum int64
+	for _, n := range w.sums {
+		sum += n
+	}
+	elapsed := now.Sub(w.start)
+	first := max(w.last-windowSpan+1, 0)
+	seconds := (elapsed - time.Duration(first)*time.Second).Seconds()
+	return float64(sum) / max(seconds, 0.5)
 }
 
 func (p *progress) finish() {
 	p.mu.Lock()
-	defer p.mu.Unlock()
+	p.over = true
+	drawn := false
 	for _, op := range p.ops {
 		if op.bar != nil {
+			drawn = true
 			op.bar.Abort(true)
 		}
 	}
-	if p.mpb != nil {
-		p.mpb.Wait()
+	p.mu.Unlock()
+	if p.mpb == nil {
+		return
+	}
+	p.mpb.Wait()
+	if drawn {
+		// What the terminal echoed of an interrupt may have moved the cursor.
+		fmt.Fprint(p.w, "\r\x1b[J")
 	}
 }
 

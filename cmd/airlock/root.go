@@ -1,13 +1,19 @@
 package main
 
 import (
+	"bytes"
+	"cmp"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
+	"slices"
 	"strings"
 
 	"github.com/airlock-project/airlock/bundle/remote"
+	"github.com/airlock-project/airlock/manifests/spacelift"
 	"github.com/spf13/cobra"
 )
 
@@ -37,6 +43,7 @@ func (a *app) root() *cobra.Command {
 		Use:           "airlock",
 		Short:         "Carry software across an air gap",
 		Long:          "Airlock carries software across an air gap: one signed file, made outside,\nverified, mirrored and installed inside.\n\n" + exitHelp,
+		Version:       versionLine(),
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		PersistentPreRunE: func(*cobra.Command, []string) error {
@@ -46,6 +53,7 @@ func (a *app) root() *cobra.Command {
 			return nil
 		},
 	}
+	root.SetVersionTemplate("{{.Version}}\n")
 	root.SetOut(a.stdout)
 	root.SetErr(a.stderr)
 	root.SetIn(a.stdin)
@@ -65,6 +73,13 @@ func (a *app) root() *cobra.Command {
 	siteCmd.AddCommand(a.siteCheck())
 	checklistCmd := a.group("checklist", "Look at the record of an installation")
 	checklistCmd.AddCommand(a.checklistReport(), a.checklistVerify())
+	suggest(root, "output", "text", "json")
+	for _, c := range bundleCmd.Commands() {
+		if c.Name() == "init" {
+			suggest(c, "preset", spacelift.Name)
+			suggest(c, "platform", spacelift.Platforms()...)
+		}
+	}
 	root.AddCommand(bundleCmd, a.bundleVerify(), a.mirror(), a.serve(), policyCmd, siteCmd, checklistCmd, a.keygen(), a.schema(), a.version())
 	return root
 }
@@ -83,14 +98,33 @@ func (a *app) group(name, short string) *cobra.Command {
 	}
 }
 
-// args wraps a positional check so that its error counts as usage.
+// args wraps a positional check so that its error counts as usage and names
+// what is missing, by the words of the command's Use.
 func args(check cobra.PositionalArgs) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, list []string) error {
-		if err := check(cmd, list); err != nil {
-			return &usageError{fmt.Errorf("%w; usage: %s", err, cmd.UseLine())}
+		err := check(cmd, list)
+		if err == nil {
+			return nil
 		}
-		return nil
+		names := positions(cmd.Use)
+		switch {
+		case len(list) < len(names):
+			err = fmt.Errorf("%s is missing", names[len(list)])
+		case len(list) > len(names):
+			err = fmt.Errorf("%q is one argument too many", list[len(names)])
+		}
+		return &usageError{fmt.Errorf("%w; usage: %s", err, cmd.UseLine())}
 	}
+}
+
+// positions are the names of a command's arguments, as its Use lists them
+// between the command and its flags.
+func positions(use string) []string {
+	words := strings.Fields(use)[1:]
+	if i := slices.IndexFunc(words, func(w string) bool { return strings.HasPrefix(w, "-") }); i >= 0 {
+		words = words[:i]
+	}
+	return words
 }
 
 // hosts makes the registry clients of this invocation.
@@ -108,7 +142,36 @@ func (a *app) hosts(extra remote.Options) (*remote.Hosts, error) {
 		}
 		o.Resolve[host] = ip
 	}
-	return remote.New(o)
+	h, err := remote.New(o)
+	if err != nil {
+		return nil, a.blame(err)
+	}
+	return h, nil
+}
+
+// blame finds the flag that remote.New does not like: it asks nobody and
+// refuses settings only.
+func (a *app) blame(err error) error {
+	for _, try := range []struct {
+		options remote.Options
+		name    string
+		hint    string
+	}{
+		{remote.Options{PlainHTTP: a.plainHTTP}, "--plain-http", "give --plain-http HOST or HOST:PORT, without a scheme and without a path"},
+		{remote.Options{CAFiles: a.caFiles}, "--ca-file", "give --ca-file a file of PEM certificates"},
+		{remote.Options{AuthFile: a.authFile}, "--auth-file", "give --auth-file a file as docker login and podman login write it"},
+	} {
+		if _, tried := remote.New(try.options); tried != nil {
+			if try.name == "--auth-file" && a.authFile == "" {
+				return &settingError{tried, "correct that file, or name another with --auth-file"}
+			}
+			return &settingError{fmt.Errorf("%s: %w", try.name, tried), try.hint}
+		}
+	}
+	if _, ok := errors.AsType[*fs.PathError](err); ok {
+		return err
+	}
+	return &settingError{err, "correct registry: in the site file, or the flags that name the registry"}
 }
 
 // splitResolve cuts HOST:IP and HOST:PORT:IP; the address may be IPv6 in brackets.
@@ -124,21 +187,97 @@ func splitResolve(s string) (host, ip string, ok bool) {
 	return host, ip, net.ParseIP(ip) != nil
 }
 
-// result writes v to stdout: as JSON, or as the text that print writes.
+// result writes v to stdout: as JSON, or as the text that print writes. It is
+// one write, whose error is the command's.
 func (a *app) result(v any, print func(w io.Writer)) error {
 	a.progressDone()
+	var buf bytes.Buffer
 	if a.output == "json" {
-		enc := json.NewEncoder(a.stdout)
+		enc := json.NewEncoder(&buf)
 		enc.SetIndent("", "  ")
 		enc.SetEscapeHTML(false)
-		return enc.Encode(v)
+		if err := enc.Encode(v); err != nil {
+			return err
+		}
+	} else {
+		print(&buf)
 	}
-	print(a.stdout)
-	return nil
+	_, err := a.stdout.Write(buf.Bytes())
+	return err
 }
 
-// say writes one line of conversation.
+// say writes one line of conversation; with --output json there is none.
 func (a *app) say(format string, args ...any) {
 	a.progressDone()
+	if a.output == "json" {
+		return
+	}
 	fmt.Fprintf(a.stderr, format+"\n", args...)
+}
+
+// warn writes one line that should be seen by whoever reads the result.
+func (a *app) warn(format string, args ...any) {
+	a.progressDone()
+	if a.output == "json" {
+		a.jsonLine(map[string]any{"warning": fmt.Sprintf(format, args...)})
+		return
+	}
+	fmt.Fprintf(a.stderr, "warning: "+format+"\n", args...)
+}
+
+// jsonLine writes a JSON object as one line of stderr.
+func (a *app) jsonLine(v any) {
+	enc := json.NewEncoder(a.stderr)
+	enc.SetEscapeHTML(false)
+	// Nothing is left to do when words about an error cannot be written.
+	_ = enc.Encode(v)
+}
+
+// stdout remembers the first error of writing, so that help and other text
+// whose writers do not look fail the command too.
+type stdout struct {
+	w   io.Writer
+	err error
+}
+
+func (s *stdout) Write(p []byte) (int, error) {
+	n, err := s.w.Write(p)
+	if err != nil {
+		err = &stdoutError{err}
+		s.err = cmp.Or(s.err, err)
+	}
+	return n, err
+}
+
+// stdoutError says that the result could not be written.
+type stdoutError struct{ err error }
+
+func (e *stdoutError) Error() string { return fmt.Sprintf("write the result: %v", e.err) }
+func (e *stdoutError) Unwrap() error { return e.err }
+
+// wantsJSON looks for --output json before flags are parsed, so that errors of
+// parsing are JSON too.
+func wantsJSON(args []string) bool {
+	want := false
+	for i, arg := range args {
+		switch {
+		case arg == "--":
+			return want
+		case arg == "--output" && i+1 < len(args):
+			want = args[i+1] == "json"
+		case strings.HasPrefix(arg, "--output="):
+			want = arg == "--output=json"
+		}
+	}
+	return want
+}
+
+// suggest lets a shell complete the values of a flag; commands without it are
+// left as they are.
+func suggest(cmd *cobra.Command, flag string, values ...string) {
+	if cmd.Flag(flag) == nil {
+		return
+	}
+	// It fails only where the flag does not exist or has values already.
+	_ = cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp))
 }

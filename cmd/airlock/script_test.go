@@ -33,6 +33,7 @@ func TestScript(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits":  cmdExits,
 			"push":   cmdPush,
+			"retag":  cmdRetag,
 			"flip":   cmdFlip,
 			"tool":   cmdTool,
 			"append": cmdAppend,

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -30,45 +31,80 @@ type sourceSet struct {
 	listen  bundle.Listener
 }
 
-// sources turns a definition into sources, in its order.
-func (s sourceSet) sources(def *manifests.Definition) ([]bundle.Source, error) {
+// sources turns a definition into sources, in its order, and says what each of
+// them is asked for.
+func (s sourceSet) sources(def *manifests.Definition) ([]bundle.Source, []bundle.Spec, error) {
 	if def.Providers != nil {
-		return nil, &verify.UnsupportedError{What: "providers: Terraform providers"}
+		return nil, nil, &verify.UnsupportedError{What: "providers: Terraform providers"}
 	}
 	opts := file.Options{Dir: s.dir, Version: def.Version, Created: s.created, Listen: s.listen}
-	var out []bundle.Source
+	var l sourceList
 	for _, a := range def.Archives {
-		out = append(out, vendorarchive.New(s.spool, a, vendorarchive.Options{Options: opts}))
+		l.add(vendorarchive.New(s.spool, a, vendorarchive.Options{Options: opts}), a, false)
 	}
 	for _, i := range def.Images {
+		i.Platforms = platforms(i, def)
 		if i.Path != "" {
-			out = append(out, dockerarchive.New(s.spool, i, opts))
+			l.add(dockerarchive.New(s.spool, i, opts), i, false)
 			continue
 		}
-		out = append(out, registry.New(s.hosts, s.spool, i, def.Platforms))
+		l.add(registry.New(s.hosts, s.spool, i, nil), i, true)
 	}
 	for _, c := range def.Charts {
-		out = append(out, helm.New(s.hosts, s.spool, s.dir, c, s.created, s.listen))
+		source := helm.New(s.hosts, s.spool, s.dir, c, s.created, s.listen)
+		c.Values, c.Ignore = nil, nil // they do not choose the chart
+		l.add(source, c, c.Path == "")
 	}
 	for _, m := range def.Modules {
-		out = append(out, terraform.New(s.spool, m, opts))
+		l.add(terraform.New(s.spool, m, opts), m, false)
 	}
 	for _, f := range def.Files {
-		out = append(out, file.New(s.spool, f, opts))
+		l.add(file.New(s.spool, f, opts), f, false)
 	}
 	tools, err := s.toolBinaries(def)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	out = append(out, file.NewTool(s.spool, tools, opts))
+	l.add(file.NewTool(s.spool, tools, opts), def.Tools, false)
 	if def.Checklist != nil {
 		c, err := s.checklist(def)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
-		out = append(out, file.NewBytes(s.spool, c, opts))
+		l.add(file.NewBytes(s.spool, c, opts), []string{def.Checklist.Preset, def.Checklist.Path}, false)
 	}
-	return out, nil
+	return l.sources, l.specs, l.err
+}
+
+// platforms of an image are its own, or else the definition's; "all" has one
+// spelling, so that writing it out changes no pin.
+func platforms(i manifests.Image, def *manifests.Definition) manifests.Platforms {
+	chosen := i.Platforms
+	if len(chosen) == 0 {
+		chosen = def.Platforms
+	}
+	if chosen.All() {
+		return manifests.Platforms{"all"}
+	}
+	return chosen
+}
+
+// sourceList collects sources with their specs.
+type sourceList struct {
+	sources []bundle.Source
+	specs   []bundle.Spec
+	err     error
+}
+
+// add appends a source. entry is everything that chooses what it brings.
+func (l *sourceList) add(s bundle.Source, entry any, fetched bool) {
+	raw, err := json.Marshal(entry)
+	if err != nil {
+		l.err = fmt.Errorf("encode %s: %w", s.Origin(), err)
+		return
+	}
+	l.sources = append(l.sources, s)
+	l.specs = append(l.specs, bundle.Spec{Digest: digestOf(raw), Fetched: fetched})
 }
 
 // toolBinaries finds the Airlock binary of every node platform: those that the
@@ -121,8 +157,15 @@ func (s sourceSet) checklist(def *manifests.Definition) (file.Document, error) {
 	if err != nil {
 		return file.Document{}, err
 	}
-	if _, err := manifests.ParseChecklist(name, data); err != nil {
+	list, err := manifests.ParseChecklist(name, data)
+	if err != nil {
 		return file.Document{}, err
+	}
+	if list.Product != def.Product {
+		return file.Document{}, &settingError{
+			fmt.Errorf("checklist %s is for product %q, the definition makes %q", name, list.Product, def.Product),
+			"correct product: in one of the two: inside the gap nothing would run such a checklist",
+		}
 	}
 	return file.Document{Kind: bundle.KindChecklist, Name: def.Product, Title: "checklist.yaml", MediaType: bundle.MediaTypeChecklist, Data: data}, nil
 }

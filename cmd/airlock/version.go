@@ -47,16 +47,20 @@ func (a *app) version() *cobra.Command {
 		Use: "version", Short: "Show version and commit", Args: args(cobra.NoArgs),
 		RunE: func(*cobra.Command, []string) error {
 			b := buildVersion()
-			return a.result(b, func(w io.Writer) {
-				fmt.Fprintf(w, "airlock %s %s %s", b.Version, b.Platform, b.Go)
-				if b.Commit != "" {
-					fmt.Fprintf(w, " commit %s", b.Commit)
-				}
-				if b.Modified {
-					fmt.Fprint(w, " (modified)")
-				}
-				fmt.Fprintln(w)
-			})
+			return a.result(b, func(w io.Writer) { fmt.Fprintln(w, versionLine()) })
 		},
 	}
+}
+
+// versionLine is the version for people.
+func versionLine() string {
+	b := buildVersion()
+	s := fmt.Sprintf("airlock %s %s %s", b.Version, b.Platform, b.Go)
+	if b.Commit != "" {
+		s += " commit " + b.Commit
+	}
+	if b.Modified {
+		s += " (modified)"
+	}
+	return s
 }

@@ -32,7 +32,7 @@ items:
     kind: check
     inputs: [hosts.server]
     probes:
-      - {id: syntax, run: host.syntax, with: {hosts: {server: "${in.hosts.server}"}}, codes: [HOST-01, HOST-02, HOST-03, HOST-04, HOST-05]}
+      - {id: syntax, run: host.syntax, with: {hosts: {server: "${in.hosts.server}"}, required: [server]}, codes: [HOST-01, HOST-02, HOST-03, HOST-04, HOST-05]}
     messages:
       HOST-01: {cause: "not a host name", fix: "lower case, no scheme, no port"}
       HOST-02: {cause: "a host name is missing", fix: "fill it in"}
@@ -61,8 +61,9 @@ items:
     kind: check
     inputs: [registry.host]
     probes:
-      - {id: dial, run: tcp.dial, with: {endpoint: "${in.registry.host}"}, codes: [NET-01]}
+      - {id: dial, run: tcp.dial, with: {endpoint: "${in.registry.host}"}, codes: [NET-01, NET-02]}
     messages:
+      NET-02: {cause: "no registry is given", fix: "fill in registry.host"}
       NET-01: {cause: "cannot reach the registry", fix: "check the network"}
   - id: push-images
     phase: p3

@@ -52,11 +52,12 @@ func defaultLimits() limits {
 	}
 }
 
-// To extracts the item with that reference or name into the directory out, or
-// the whole bundle as the OCI layout it is where item is empty. That layout is
-// the bundle in its other form: it opens under the same policy, with the
-// signatures that lie beside the file laid beside the directory. out must not
-// exist, its parent must. It returns the paths written.
+// To extracts the item with that reference or name, or the name that it has in a
+// mirror without prefix, into the directory out, or the whole bundle as the OCI
+// layout it is where item is empty. That layout is the bundle in its other form:
+// it opens under the same policy, with the signatures that lie beside the file
+// laid beside the directory. out must not exist, its parent must. It returns the
+// paths written.
 //
 // An item that is not carried is a *NoItemError, damage a *verify.ContentError
 // or an *archive.FormatError, a bad file name an *artifact.NameError; what
@@ -164,11 +165,11 @@ func plan(b *verify.Bundle, item string, l limits) (writer, error) {
 	return planFiles(b, e, l)
 }
 
-// find returns the root that item names: by reference, or by name where only
-// one root has it.
+// find returns the root that item names: by reference, by name, or by what
+// mirror and serve call it, where only one root is called so.
 func find(entries []bundle.Entry, item string) (bundle.Entry, error) {
 	var refs []string
-	var byRef, byName []bundle.Entry
+	var byRef, byName, byServed []bundle.Entry
 	for _, e := range entries {
 		if e.Role != bundle.RoleRoot {
 			continue
@@ -180,10 +181,15 @@ func find(entries []bundle.Entry, item string) (bundle.Entry, error) {
 		if e.Name == item {
 			byName = append(byName, e)
 		}
+		if slices.Contains(served(e), item) {
+			byServed = append(byServed, e)
+		}
 	}
 	found := byRef
-	if len(found) == 0 {
-		found = byName
+	for _, more := range [][]bundle.Entry{byName, byServed} {
+		if len(found) == 0 {
+			found = more
+		}
 	}
 	switch len(found) {
 	case 0:
@@ -198,6 +204,29 @@ func find(entries []bundle.Entry, item string) (bundle.Entry, error) {
 	slices.Sort(refs)
 	return bundle.Entry{}, fmt.Errorf("item %q is ambiguous, give the reference: %s", item, strings.Join(refs, ", "))
 }
+
+// served lists what a reference is called where its host is left out: the name
+// under which package mirror puts it and serves it, with its tag or digest.
+func served(e bundle.Entry) []string {
+	name, pinned, digested := strings.Cut(e.Ref, "@")
+	host, path, ok := strings.Cut(name, "/")
+	if !ok || !strings.ContainsAny(host, ".:") && host != "localhost" {
+		path = name
+	} else if slices.Contains(dockerHub(), host) && !strings.Contains(path, "/") {
+		path = "library/" + path
+	}
+	switch tagged := strings.LastIndexByte(path, ':') > strings.LastIndexByte(path, '/'); {
+	case tagged:
+		return []string{path}
+	case digested:
+		return []string{path + "@" + pinned, path + ":sha256-" + e.Digest.Encoded()[:12]}
+	default:
+		return []string{path, path + ":latest"}
+	}
+}
+
+// dockerHub lists the hosts under which names without a path mean library/name.
+func dockerHub() []string { return []string{"docker.io", "index.docker.io", "registry-1.docker.io"} }
 
 // save writes a verified stream to a new file.
 func save(ctx context.Context, root *os.Root, name string, r io.Reader) error {

@@ -21,6 +21,7 @@ import (
 	"io"
 	"os"
 	"slices"
+	"strings"
 
 	"github.com/airlock-project/airlock/bundle"
 	"github.com/airlock-project/airlock/bundle/artifact"
@@ -129,29 +130,49 @@ func CheckAs(as string) error {
 }
 
 // checkPlatforms refuses an image without one of the platforms wanted. An index
-// is carried whole in any case: its digest is part of what was exported.
+// is carried whole in any case: its digest is part of what was exported. An
+// image that is no index has one platform, so one of those wanted is enough.
 func (i *Image) checkPlatforms(want manifests.Platforms) error {
 	if want.All() {
 		return nil
 	}
-	var have []string
-	for _, m := range i.Manifests {
-		if m.Platform != nil {
-			have = append(have, platformString(*m.Platform))
-		}
-	}
 	if i.Platform != nil {
-		if slices.Contains(want, platformString(*i.Platform)) {
+		if slices.ContainsFunc(want, func(w string) bool { return matches(w, *i.Platform) }) {
 			return nil
 		}
-		return &PlatformError{Want: fmt.Sprint([]string(want)), Have: have}
+		return &PlatformError{Want: strings.Join(want, ", "), Have: []string{platformString(*i.Platform)}}
 	}
-	for _, p := range want {
-		if !slices.Contains(have, p) {
-			return &PlatformError{Want: p, Have: have}
+	var have []string
+	found := make([]bool, len(want))
+	for _, m := range i.Manifests {
+		if m.Platform == nil {
+			continue
+		}
+		have = append(have, platformString(*m.Platform))
+		for j, w := range want {
+			found[j] = found[j] || matches(w, *m.Platform)
 		}
 	}
+	var missing []string
+	for j, w := range want {
+		if !found[j] {
+			missing = append(missing, w)
+		}
+	}
+	if len(missing) > 0 {
+		return &PlatformError{Want: strings.Join(missing, ", "), Have: have}
+	}
 	return nil
+}
+
+// matches compares as images from registries are compared: the variant counts
+// only where it is asked for, and an arm64 without variant is v8.
+func matches(want string, have ocispec.Platform) bool {
+	base := have.OS + "/" + have.Architecture
+	if have.Variant == "" && have.Architecture == "arm64" {
+		have.Variant = "v8"
+	}
+	return want == base || want == base+"/"+have.Variant
 }
 
 func platformString(p ocispec.Platform) string {

@@ -480,3 +480,30 @@ func FuzzRead(f *testing.F) {
 		}
 	})
 }
+
+// TestPlatforms: a variant counts only where it is asked for; an error names
+// what is wanted and what there is.
+func TestPlatforms(t *testing.T) {
+	v8 := &Image{Platform: &ocispec.Platform{OS: "linux", Architecture: "arm64", Variant: "v8"}}
+	plain := &Image{Platform: &ocispec.Platform{OS: "linux", Architecture: "arm64"}}
+	for _, tc := range []struct {
+		img  *Image
+		want manifests.Platforms
+		err  string
+	}{
+		{v8, manifests.Platforms{"linux/arm64"}, ""},
+		{plain, manifests.Platforms{"linux/arm64/v8"}, ""},
+		{plain, manifests.Platforms{"all"}, ""},
+		{v8, manifests.Platforms{"linux/amd64", "linux/arm64"}, ""},
+		{v8, manifests.Platforms{"linux/amd64"}, "image is not available for linux/amd64; it has linux/arm64/v8"},
+		{v8, manifests.Platforms{"linux/arm64/v9"}, "image is not available for linux/arm64/v9; it has linux/arm64/v8"},
+	} {
+		got := ""
+		if err := tc.img.checkPlatforms(tc.want); err != nil {
+			got = err.Error()
+		}
+		if got != tc.err {
+			t.Errorf("%v: got %q, want %q", tc.want, got, tc.err)
+		}
+	}
+}

@@ -64,5 +64,9 @@ type PlatformError struct {
 
 // Error implements error.
 func (e *PlatformError) Error() string {
-	return fmt.Sprintf("image is for %s, not for %s", strings.Join(e.Have, ", "), e.Want)
+	have := strings.Join(e.Have, ", ")
+	if have == "" {
+		have = "no platform"
+	}
+	return fmt.Sprintf("image is not available for %s; it has %s", e.Want, have)
 }

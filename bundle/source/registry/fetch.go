@@ -7,6 +7,7 @@ import (
 	"io"
 	"regexp"
 	"slices"
+	"strings"
 
 	"github.com/airlock-project/airlock/bundle"
 	"github.com/airlock-project/airlock/bundle/archive"
@@ -26,6 +27,9 @@ type DigestError struct {
 
 // Error implements error.
 func (e *DigestError) Error() string {
+	if strings.HasSuffix(e.Object, "@"+e.Want.String()) {
+		return fmt.Sprintf("digest mismatch of %s: got %s", e.Object, e.Got)
+	}
 	return fmt.Sprintf("digest mismatch of %s: want %s, got %s", e.Object, e.Want, e.Got)
 }
 

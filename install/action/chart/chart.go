@@ -1,6 +1,6 @@
 // Package chart is the action chart.render: a chart out of the bundle, rendered
 // with its carried values and the site's, every image taken from the enclave's
-// registry by digest, as files that kubectl apply -f takes.
+// registry by digest, as files in a directory that kubectl apply -R -f takes.
 package chart
 
 import (
@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"path/filepath"
 	"strings"
 
 	"github.com/airlock-project/airlock/bundle"
@@ -56,6 +57,16 @@ type carrier interface {
 	Fetch(ctx context.Context, desc bundle.Descriptor) (io.ReadCloser, error)
 }
 
+// Grounds implements install.Grounder: files in one render directory say nothing
+// of another.
+func (Action) Grounds(in install.Input) any {
+	dir, err := filepath.Abs(in.Render)
+	if err != nil {
+		dir = in.Render // no working directory: Apply says so
+	}
+	return map[string]any{"render": dir}
+}
+
 // Plan says what would be written. Where the images will be need not be known
 // yet.
 func (Action) Plan(ctx context.Context, in install.Input) (install.Change, error) {
@@ -63,7 +74,8 @@ func (Action) Plan(ctx context.Context, in install.Input) (install.Change, error
 }
 
 // Apply renders and writes. Its outputs are render.dir (an absolute path) and
-// render.images (the references in the files).
+// render.images (the references in the files); a finding for information names
+// the command that applies the files.
 func (Action) Apply(ctx context.Context, in install.Input) (install.Result, error) {
 	return apply(ctx, in.Bundle, in)
 }
@@ -90,10 +102,34 @@ func plan(ctx context.Context, b carrier, in install.Input) (install.Change, err
 		return install.Change{}, errors.New(finding.Detail)
 	}
 	c := install.Change{Summary: fmt.Sprintf("render chart %s: %d objects into %s", a.Chart, len(objects), a.To)}
+	if a.Map != nil && in.Render != "" {
+		if objects, c.Nothing, err = rendered(in.Render, a, objects); err != nil {
+			return install.Change{}, err
+		}
+	}
 	for _, ref := range chart.Images(objects) {
 		c.Details = append(c.Details, ref.Image+" in "+ref.Where)
 	}
 	return c, nil
+}
+
+// rendered returns the objects as they would be written, and whether base holds
+// exactly them already. Images that the map lacks leave the objects as they are:
+// a map of an earlier run may be about to be made again.
+func rendered(base string, a arguments, objects []chart.Object) ([]chart.Object, bool, error) {
+	moved, finding, err := relocate(objects, a)
+	if err != nil {
+		return nil, false, err
+	}
+	if finding != nil {
+		return objects, false, nil
+	}
+	files, err := chart.Files(moved)
+	if err != nil {
+		return nil, false, err
+	}
+	same, err := written(base, a.To, files)
+	return moved, same, err
 }
 
 func decode(in install.Input) (arguments, error) {
@@ -152,7 +188,18 @@ func apply(ctx context.Context, b carrier, in install.Input) (install.Result, er
 			images = append(images, ref.Image)
 		}
 	}
-	return install.Result{Outputs: map[string]any{"render.dir": dir, "render.images": images}, Changed: changed}, nil
+	return install.Result{
+		Outputs: map[string]any{"render.dir": dir, "render.images": images}, Changed: changed,
+		Findings: []install.Finding{{Severity: install.SeverityInfo, Detail: "to apply it: kubectl apply -R -f " + quote(dir)}},
+	}, nil
+}
+
+// quote makes a path one word of a shell's command line.
+func quote(path string) string {
+	if strings.Trim(path, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_./") == "" {
+		return path
+	}
+	return "'" + strings.ReplaceAll(path, "'", `'\''`) + "'"
 }
 
 // render loads the chart and its values out of the bundle and renders it.

@@ -139,10 +139,11 @@ func TestApply(t *testing.T) {
 	in := input(t, map[string]any{"values": []any{map[string]any{"replicas": int64(5)}}})
 	b := newBundle(t)
 	res, err := apply(t.Context(), b, in)
-	if err != nil || len(res.Findings) != 0 || !res.Changed {
+	dir := filepath.Join(in.Render, "front")
+	command := []install.Finding{{Severity: install.SeverityInfo, Detail: "to apply it: kubectl apply -R -f " + dir}}
+	if err != nil || !cmp.Equal(command, res.Findings) || !res.Changed {
 		t.Fatalf("%+v, %v", res, err)
 	}
-	dir := filepath.Join(in.Render, "front")
 	want := map[string]any{"render.dir": dir, "render.images": []any{
 		"harbor:5000/airlock/a/proxy:2@sha256:" + strings.Repeat("b", 64), "harbor:5000/airlock/backend:v1@sha256:" + strings.Repeat("a", 64),
 	}}
@@ -211,7 +212,7 @@ func TestFindings(t *testing.T) {
 func TestIgnoredImageStays(t *testing.T) {
 	in := input(t, map[string]any{"values": []any{map[string]any{"image": "other.example.com/x:1"}}, "ignore": []any{"other.example.com/x:1"}})
 	res, err := apply(t.Context(), newBundle(t), in)
-	if err != nil || len(res.Findings) != 0 || !strings.Contains(readAll(t, res.Outputs["render.dir"].(string)), "other.example.com/x:1") {
+	if err != nil || len(res.Findings) != 1 || !strings.Contains(readAll(t, res.Outputs["render.dir"].(string)), "other.example.com/x:1") {
 		t.Errorf("%+v, %v", res, err)
 	}
 }
@@ -253,6 +254,59 @@ func TestPlanNeedsNoMap(t *testing.T) {
 	}
 	if _, err := os.Stat(in.Render); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("a plan wrote: %v", err)
+	}
+}
+
+// TestPlanSeesWhatIsThere is what a resumed run rests on.
+func TestPlanSeesWhatIsThere(t *testing.T) {
+	in, b := input(t, nil), newBundle(t)
+	nothing := func() bool {
+		t.Helper()
+		c, err := plan(t.Context(), b, in)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c.Nothing
+	}
+	if nothing() {
+		t.Error("nothing to do before it was done")
+	}
+	res, err := apply(t.Context(), b, in)
+	if err != nil || !nothing() {
+		t.Fatalf("something to do after it was done: %+v, %v", res, err)
+	}
+	files, err := filepath.Glob(filepath.Join(in.Render, "front", "*.yaml"))
+	if err != nil || len(files) != 2 {
+		t.Fatal(files, err)
+	}
+	for name, change := range map[string]func() error{
+		"edited":  func() error { return os.WriteFile(files[0], []byte("x"), 0o600) },
+		"removed": func() error { return os.Remove(files[1]) },
+		"added":   func() error { return os.WriteFile(files[0]+".yaml", nil, 0o600) },
+		"all":     func() error { return os.RemoveAll(in.Render) },
+	} {
+		if err := change(); err != nil {
+			t.Fatal(err)
+		}
+		if nothing() {
+			t.Errorf("%s: nothing to do", name)
+		}
+		if _, err := apply(t.Context(), b, in); err != nil {
+			t.Fatal(err)
+		}
+	}
+	other := in
+	other.Render = t.TempDir()
+	if cmp.Equal(Action{}.Grounds(in), Action{}.Grounds(other)) {
+		t.Error("two render directories are the same grounds")
+	}
+}
+
+func TestQuote(t *testing.T) {
+	for path, want := range map[string]string{"/srv/render/a.b_c-1": "/srv/render/a.b_c-1", "/a b": "'/a b'", "/it's": `'/it'\''s'`, "/$(x)": "'/$(x)'"} {
+		if got := quote(path); got != want {
+			t.Errorf("%s: %s, want %s", path, got, want)
+		}
 	}
 }
 

@@ -34,6 +34,20 @@ func write(base, name string, files []chart.File) (dir string, changed bool, err
 	return dir, true, replace(root, name, files)
 }
 
+// written reports whether base/name holds exactly these files, and changes
+// nothing.
+func written(base, name string, files []chart.File) (bool, error) {
+	root, err := os.OpenRoot(base)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	defer root.Close()
+	return holds(root, name, files)
+}
+
 // owned marks a directory as one that this action may replace.
 const owned = ".airlock-render"
 

@@ -28,8 +28,11 @@ const (
 	codeAbsent  = "MIR-01"
 )
 
-// Action is the action mirror. Both functions are required.
+// Action is the action mirror. Push and Preview are required.
 type Action struct {
+	// Place names the registry and prefix that Push sends to: what was sent to
+	// one place says nothing of another.
+	Place string
 	// Push sends what is not there yet and says where everything is.
 	Push func(ctx context.Context, b *verify.Bundle) (manifests.RelocationMap, error)
 	// Preview says what Push would do, and writes nothing.
@@ -49,6 +52,9 @@ func (Action) Codes() map[string][]string {
 		codeAuth: {"reason"}, codeMissing: {"reason"}, codeTLS: {"reason"}, codeNoReach: {"reason"}, codeAbsent: {"image", "have"},
 	}
 }
+
+// Grounds implements install.Grounder.
+func (a Action) Grounds(install.Input) any { return map[string]any{"to": a.Place} }
 
 // Plan says what would be pushed.
 func (a Action) Plan(ctx context.Context, in install.Input) (install.Change, error) {

@@ -50,7 +50,22 @@ func (Probe) Run(_ context.Context, in install.Input) (install.Result, error) {
 	if err := in.Decode(&a); err != nil {
 		return install.Result{}, err
 	}
-	return install.Result{Findings: slices.Concat(names(a), ports(a))}, nil
+	findings := slices.Concat(names(a), ports(a))
+	if len(findings) == 0 && empty(a) {
+		findings = append(findings, install.Finding{Code: codeMissing, Detail: "no host name is given", Fields: map[string]string{"name": "anything"}})
+	}
+	return install.Result{Findings: findings}, nil
+}
+
+// empty reports whether there was nothing to look at: neither a host name nor,
+// where names are not asked for, a port.
+func empty(a arguments) bool {
+	for _, value := range a.Hosts {
+		if value != "" {
+			return false
+		}
+	}
+	return len(a.Hosts) > 0 || len(a.Ports) == 0
 }
 
 func names(a arguments) []install.Finding {

@@ -13,8 +13,12 @@ import (
 	"github.com/airlock-project/airlock/install"
 )
 
-// Codes. The checklist may report a failure under another code, with code:.
-const codeUnreachable = "NET-01"
+// Codes. The checklist may report an endpoint that does not answer under another
+// code, with code:.
+const (
+	codeUnreachable = "NET-01"
+	codeNone        = "NET-02"
+)
 
 // defaultTimeout bounds one connection attempt: a dropped packet gives no
 // answer at all.
@@ -33,7 +37,7 @@ type arguments struct {
 
 // Codes implements install.Coder.
 func (Probe) Codes() map[string][]string {
-	return map[string][]string{codeUnreachable: {"endpoint", "host", "port", "reason"}}
+	return map[string][]string{codeUnreachable: {"endpoint", "host", "port", "reason"}, codeNone: {}}
 }
 
 // Run dials every endpoint and reports each that does not answer.
@@ -51,7 +55,7 @@ func (Probe) Run(ctx context.Context, in install.Input) (install.Result, error) 
 		list = append(list, a.Endpoint)
 	}
 	if len(list) == 0 {
-		return install.Result{}, errors.New("no endpoint is given")
+		return install.Result{Findings: []install.Finding{{Code: codeNone, Detail: "no endpoint is given"}}}, nil
 	}
 	var res install.Result
 	for _, endpoint := range list {

@@ -52,9 +52,18 @@ func TestDial(t *testing.T) {
 	}
 }
 
+func TestNoEndpointIsAFinding(t *testing.T) {
+	for _, with := range []map[string]any{{}, {"endpoint": nil}, {"endpoint": "", "code": "DNS-09"}, {"endpoints": []any{}}} {
+		res, err := Probe{}.Run(t.Context(), install.Input{With: with})
+		if err != nil || len(res.Findings) != 1 || res.Findings[0].Code != "NET-02" || res.Findings[0].Severity != "" {
+			t.Errorf("%v: %+v, %v", with, res.Findings, err)
+		}
+	}
+}
+
 func TestArguments(t *testing.T) {
 	for _, with := range []map[string]any{
-		{}, {"endpoint": "host"}, {"endpoint": "h:1", "timeout": "soon"}, {"endpoint": "h:1", "timeout": "-1s"}, {"endpint": "h:1"},
+		{"endpoint": "host"}, {"endpoint": "h:1", "timeout": "soon"}, {"endpoint": "h:1", "timeout": "-1s"}, {"endpint": "h:1"},
 	} {
 		if _, err := (Probe{}).Run(t.Context(), install.Input{With: with}); err == nil {
 			t.Errorf("%v is accepted", with)
