@@ -90,7 +90,7 @@ func (a *app) runLock(ctx context.Context, f createFlags) error {
 	if err != nil {
 		return err
 	}
-	if err := errors.Join(replaceFile(d.lockPath, plan.Lock, 0o644), done()); err != nil {
+	if err := errors.Join(replaceFile(d.lockPath, plan.Lock), done()); err != nil {
 		return err
 	}
 	moved := moves(before, plan)
@@ -170,7 +170,7 @@ func (a *app) runCreate(ctx context.Context, f createFlags) error {
 		return err
 	}
 	if d.lock == nil {
-		if err := replaceFile(d.lockPath, plan.Lock, 0o644); err != nil {
+		if err := replaceFile(d.lockPath, plan.Lock); err != nil {
 			return err
 		}
 		a.sayMoves(moves(d.former, plan))

@@ -280,12 +280,12 @@ func writeNew(path string, data []byte, mode os.FileMode) error {
 
 // replaceFile writes a file through a temporary name, so that it is the old or
 // the new one, never half of either.
-func replaceFile(path string, data []byte, mode os.FileMode) error {
+func replaceFile(path string, data []byte) error {
 	tmp := path + ".new"
 	if err := os.Remove(tmp); err != nil && !os.IsNotExist(err) {
 		return err
 	}
-	if err := writeNew(tmp, data, mode); err != nil {
+	if err := writeNew(tmp, data, 0o644); err != nil {
 		return err
 	}
 	return os.Rename(tmp, path)

@@ -184,7 +184,7 @@ func writeMap(path string, m *manifests.RelocationMap) error {
 	if err != nil {
 		return err
 	}
-	return replaceFile(path, data, 0o644)
+	return replaceFile(path, data)
 }
 
 // mirrorOptions makes the options out of flags.

@@ -138,7 +138,7 @@ func (a *app) runSchema(list []string, dir string) error {
 			return err
 		}
 		path := filepath.Join(dir, manifests.SchemaFile(k))
-		if err := replaceFile(path, s, 0o644); err != nil {
+		if err := replaceFile(path, s); err != nil {
 			return err
 		}
 		written = append(written, path)
