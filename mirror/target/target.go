@@ -4,7 +4,10 @@
 // mirror owns pushing, so that there is one code path to trust.
 package target
 
-import "fmt"
+import (
+	"fmt"
+	"time"
+)
 
 // Limits are what a registry accepts. The zero value is what the OCI
 // distribution-spec and its common implementations accept.
@@ -45,3 +48,72 @@ func (p *Problem) Error() string { return fmt.Sprintf("%s: %v", p.Code, p.Err) }
 
 // Unwrap returns the answer as it came.
 func (p *Problem) Unwrap() error { return p.Err }
+
+// Request says what a run will put where, for Inspect.
+type Request struct {
+	Repositories []Need // sorted by name
+}
+
+// Need is what one repository is to receive.
+type Need struct {
+	Name      string   // as pushed: prefix included, host not
+	Tags      []string // to be set or already equal
+	Manifests int      // manifests pushed, referrers and platforms included
+	Bytes     int64    // of blobs and manifests, before deduplication
+}
+
+// State is what a registry has where content is to go. Reading it changes
+// nothing.
+type State struct {
+	Repositories map[string]Presence // by name
+	Actions      []Action            // what Prepare has to do before the first push
+	Notices      []Notice            // what a person should know before anything is sent
+	CrossMount   Mount               // whether a blob can be mounted from another repository
+}
+
+// Presence says whether a repository is there.
+type Presence string
+
+// Presences. Unknown is the zero value: the registry was not asked or did not say.
+const (
+	PresenceUnknown Presence = ""
+	Present         Presence = "present"
+	Missing         Presence = "missing"   // it has to be made first
+	OnPush          Presence = "on-push"   // the registry makes it on push
+	Forbidden       Presence = "forbidden" // this account may not see it
+)
+
+// Mount says whether blobs can be mounted between repositories.
+type Mount string
+
+// Mounts. The zero value lets the engine find out by trying.
+const (
+	MountTry     Mount = ""
+	MountNever   Mount = "never"
+	MountProject Mount = "project" // within the first path segment
+	MountAlways  Mount = "always"
+)
+
+// Action is a change that Prepare makes: idempotent, never destructive.
+type Action struct {
+	Kind     string            `json:"kind"` // create-repository, create-project
+	Name     string            `json:"name"`
+	Settings map[string]string `json:"settings,omitempty"` // as the provider calls them; no secrets
+}
+
+// Notice is a finding about the target.
+type Notice struct {
+	Code       Code   `json:"code"`
+	Fatal      bool   `json:"fatal,omitempty"` // pushing would fail
+	Repository string `json:"repository,omitempty"`
+	Text       string `json:"text"`
+	Remedy     string `json:"remedy,omitempty"`
+}
+
+// Credential is what to show the registry, and where it came from. Only Source
+// may be printed.
+type Credential struct {
+	Username, Password string
+	Source             string    // "environment AWS_PROFILE", "metadata server", …
+	Expires            time.Time // zero: unknown
+}
