@@ -72,17 +72,20 @@ func (a *app) siteMirror(hosts *remote.Hosts, site *manifests.Site) (mirror.Opti
 	return mirror.Options{To: site.Registry.To, Hosts: hosts, Target: oci.Target{}}, nil
 }
 
-// previewChange puts a preview into the words of a plan.
-func previewChange(p *mirror.Preview) install.Change {
+// previewChange puts a plan into the words of a checklist's plan.
+func previewChange(d *mirror.Document) install.Change {
 	c := install.Change{Nothing: true}
+	for _, n := range d.Notices {
+		c.Details = append(c.Details, n.Text)
+	}
 	send := 0
-	for i, it := range p.Plan.Items {
-		if p.Items[i].State != mirror.Same {
+	for _, it := range d.Items {
+		if it.State != mirror.Same {
 			c.Nothing = false
 			send++
-			c.Details = append(c.Details, fmt.Sprintf("%s %s", p.Items[i].State, it.Place))
+			c.Details = append(c.Details, fmt.Sprintf("%s %s:%s", it.State, it.Repository, it.Tag))
 		}
 	}
-	c.Summary = fmt.Sprintf("send %d of %d items to %s, up to %s", send, len(p.Plan.Items), p.Plan.To, megabytes(p.Bytes))
+	c.Summary = fmt.Sprintf("send %d of %d items to %s, up to %s", send, len(d.Items), d.Target, megabytes(d.Totals.Bytes))
 	return c
 }

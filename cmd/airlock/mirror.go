@@ -5,12 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"strings"
 
-	"github.com/airlock-project/airlock/bundle/remote"
 	"github.com/airlock-project/airlock/manifests"
 	"github.com/airlock-project/airlock/mirror"
-	"github.com/airlock-project/airlock/mirror/target/oci"
 	"github.com/airlock-project/airlock/verify"
 	"github.com/spf13/cobra"
 )
@@ -20,11 +19,19 @@ type mirrorFlags struct {
 	trustFlags
 	to       string
 	keepHost bool
+	flatten  bool
+	suffix   string
+	mapping  []string
 	dryRun   bool
+	plan     string
+	record   string
+	verify   string
+	shard    string
+	closing  bool
 	workers  int
 	mapFile  string
-	username string
-	passFile string
+	login    loginFlags
+	job      jobFlags
 }
 
 func (a *app) mirror() *cobra.Command {
@@ -35,17 +42,30 @@ func (a *app) mirror() *cobra.Command {
 come last. A tag that exists with other content is a conflict, never overwritten.
 quay.io/jetstack/x:v1 goes to REGISTRY/PREFIX/jetstack/x:v1.`,
 		Args: args(cobra.ExactArgs(1)),
-		RunE: func(cmd *cobra.Command, list []string) error { return a.runMirror(cmd.Context(), list[0], f) },
+		RunE: func(cmd *cobra.Command, list []string) error {
+			if f.job.file != "" {
+				return a.renderJob(cmd, list[0], f)
+			}
+			return a.runMirror(cmd.Context(), list[0], f)
+		},
 	}
 	f.trustFlags.add(cmd)
 	fl := cmd.Flags()
 	fl.StringVar(&f.to, "to", "", "`registry[/prefix]` to push to")
 	fl.BoolVar(&f.keepHost, "keep-host", false, "keep the source host as the first segment of the repository")
-	fl.BoolVar(&f.dryRun, "dry-run", false, "show what would be sent, change nothing")
+	fl.BoolVar(&f.flatten, "flatten", false, "make one segment of every repository: name-<8 hex digits of the source>")
+	fl.StringVar(&f.suffix, "tag-suffix", "", "append `text` to every tag, where tags cannot be moved")
+	fl.StringArrayVar(&f.mapping, "map", nil, "`REF=REPOSITORY[:TAG]` puts one item, by reference or name, elsewhere below the prefix")
+	fl.BoolVar(&f.dryRun, "dry-run", false, "show what would be sent, change nothing; with --output json this is a plan")
+	fl.StringVar(&f.plan, "plan", "", "carry out the plan in `file`, and refuse if the registry moved meanwhile")
+	fl.StringVar(&f.record, "record", "", "keep what was done in `directory`, so that the next run asks less")
+	fl.StringVar(&f.verify, "verify", "head", "what to read back: `head`, sample or full")
+	fl.StringVar(&f.shard, "shard", "", "send the blobs of part `i/n` only, i from 0")
+	fl.BoolVar(&f.closing, "closing", false, "shards have sent the blobs: push what is left")
 	fl.IntVar(&f.workers, "workers", 0, "blobs sent at once (default 8)")
 	fl.StringVar(&f.mapFile, "relocation-map", "", "write the relocation map to `file`")
-	fl.StringVar(&f.username, "username", "", "registry user `name`; the password comes from --password-file")
-	fl.StringVar(&f.passFile, "password-file", "", "`file` with the registry password")
+	f.login.add(cmd)
+	f.job.add(cmd)
 	return cmd
 }
 
@@ -56,6 +76,10 @@ type mirrored struct {
 }
 
 func (a *app) runMirror(ctx context.Context, path string, f mirrorFlags) error {
+	doc, err := readPlan(&f)
+	if err != nil {
+		return err
+	}
 	if f.to == "" {
 		return &usageError{errors.New("--to is required: the registry to push to")}
 	}
@@ -69,13 +93,20 @@ func (a *app) runMirror(ctx context.Context, path string, f mirrorFlags) error {
 	}
 	defer b.Close()
 	if f.dryRun {
-		p, err := mirror.DryRun(ctx, b, o)
+		d, err := mirror.DryRun(ctx, b, o)
 		if err != nil {
 			return err
 		}
-		return a.preview(p)
+		return a.result(d, func(w io.Writer) { printPlan(w, d) })
 	}
-	m, res, err := mirror.Run(ctx, b, o)
+	var m manifests.RelocationMap
+	var res mirror.Result
+	if doc != nil {
+		o.To, o.Mapping = "", mirror.Mapping{}
+		m, res, err = mirror.RunPlan(ctx, b, doc, o)
+	} else {
+		m, res, err = mirror.Run(ctx, b, o)
+	}
 	if f.mapFile != "" && len(m.Entries) > 0 {
 		data, encErr := m.Encode()
 		if encErr == nil {
@@ -89,25 +120,73 @@ func (a *app) runMirror(ctx context.Context, path string, f mirrorFlags) error {
 	return errors.Join(a.result(mirrored{m, res}, func(w io.Writer) { printMirrored(w, m, res) }), err)
 }
 
+// readPlan reads the plan that is to be carried out, if one is. Target and
+// mapping are the plan's.
+func readPlan(f *mirrorFlags) (*mirror.Document, error) {
+	if f.plan == "" {
+		return nil, nil
+	}
+	if f.to != "" || f.keepHost || f.flatten || f.suffix != "" || len(f.mapping) > 0 || f.dryRun {
+		return nil, &usageError{errors.New("--plan says where everything goes: leave out --to, --keep-host, --flatten, --tag-suffix, --map and --dry-run")}
+	}
+	file, err := os.Open(f.plan)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	d, err := mirror.ReadDocument(file)
+	if err != nil {
+		return nil, &usageError{fmt.Errorf("%s: %w", f.plan, err)}
+	}
+	f.to = d.Target
+	return d, nil
+}
+
+// mappingOf makes the mapping out of flags.
+func mappingOf(f mirrorFlags) (mirror.Mapping, error) {
+	m := mirror.Mapping{TagSuffix: f.suffix}
+	switch {
+	case f.keepHost && f.flatten:
+		return m, &usageError{errors.New("give --keep-host or --flatten, not both")}
+	case f.keepHost:
+		m.Hosts = mirror.KeepHost
+	case f.flatten:
+		m.Hosts = mirror.Flatten
+	}
+	for _, s := range f.mapping {
+		i := strings.LastIndexByte(s, '=')
+		if i <= 0 || i == len(s)-1 {
+			return m, &usageError{fmt.Errorf("--map %q: want REF=REPOSITORY[:TAG]", s)}
+		}
+		if m.Override == nil {
+			m.Override = map[string]string{}
+		}
+		m.Override[s[:i]] = s[i+1:]
+	}
+	return m, nil
+}
+
 // mirrorOptions makes the options out of flags.
 func (a *app) mirrorOptions(f mirrorFlags) (mirror.Options, error) {
-	extra := remote.Options{}
-	if f.username != "" {
-		if f.passFile == "" {
-			return mirror.Options{}, &usageError{errors.New("--username needs --password-file")}
-		}
-		pass, err := readBounded(f.passFile, 64<<10)
-		if err != nil {
-			return mirror.Options{}, fmt.Errorf("read password: %w", err)
-		}
-		host, _, _ := strings.Cut(f.to, "/")
-		extra.Credentials = map[string]remote.Credential{host: {Username: f.username, Password: strings.TrimRight(string(pass), "\r\n")}}
-	}
-	hosts, err := a.hosts(extra)
+	mapping, err := mappingOf(f)
 	if err != nil {
 		return mirror.Options{}, err
 	}
-	return mirror.Options{To: f.to, KeepHost: f.keepHost, Hosts: hosts, Target: oci.Target{}, Workers: f.workers, Listener: a.listen()}, nil
+	var shard mirror.Shard
+	if f.shard != "" {
+		if shard, err = mirror.ParseShard(f.shard); err != nil {
+			return mirror.Options{}, &usageError{err}
+		}
+	}
+	host, _, _ := strings.Cut(f.to, "/")
+	hosts, t, err := a.reach(f.to, f.login, 1) // the engine repeats requests itself
+	if err != nil {
+		return mirror.Options{}, err
+	}
+	return mirror.Options{
+		To: f.to, Mapping: mapping, Hosts: hosts, Target: t, Workers: f.workers, Verify: mirror.Level(f.verify),
+		Record: f.record, Shard: shard, Closing: f.closing, CredentialSource: hosts.CredentialSource(host), Listener: a.listen(),
+	}, nil
 }
 
 func printMirrored(w io.Writer, m manifests.RelocationMap, r mirror.Result) {
@@ -120,26 +199,16 @@ func printMirrored(w io.Writer, m manifests.RelocationMap, r mirror.Result) {
 	}
 }
 
-func (a *app) preview(p *mirror.Preview) error {
-	type row struct {
-		Target string `json:"target"`
-		Digest string `json:"digest"`
-		State  string `json:"state"`
-		Error  string `json:"error,omitempty"`
+func printPlan(w io.Writer, d *mirror.Document) {
+	for _, n := range d.Notices {
+		fmt.Fprintf(w, "%s: %s\n", n.Code, n.Text)
 	}
-	var rows []row
-	for i, it := range p.Plan.Items {
-		r := row{Target: it.Place.String(), Digest: it.Root.Digest.String(), State: string(p.Items[i].State)}
-		if p.Items[i].Err != nil {
-			r.Error = p.Items[i].Err.Error()
-		}
-		rows = append(rows, r)
+	for _, x := range d.Actions {
+		fmt.Fprintf(w, "%s %s\n", x.Kind, x.Name)
 	}
-	out := map[string]any{"to": p.Plan.To, "items": rows, "blobs": p.Blobs, "bytes": p.Bytes, "requests": p.Writes}
-	return a.result(out, func(w io.Writer) {
-		for _, r := range rows {
-			fmt.Fprintf(w, "%-9s %s  %s\n", r.State, r.Target, shortDigest(r.Digest))
-		}
-		fmt.Fprintf(w, "would send up to %d blobs, %s, in about %d requests\n", p.Blobs, megabytes(p.Bytes), p.Writes)
-	})
+	for _, it := range d.Items {
+		fmt.Fprintf(w, "%-9s %s:%s  %s\n", it.State, it.Repository, it.Tag, shortDigest(it.Digest.String()))
+	}
+	t := d.Totals
+	fmt.Fprintf(w, "would send up to %d blobs, %s, in about %d requests\n", t.Blobs, megabytes(t.Bytes), t.Requests)
 }

@@ -21,6 +21,29 @@ type Limits struct {
 	ManifestMax int64
 	// Workers is the most blobs sent at once. 0 leaves the choice to the caller.
 	Workers int
+	// Chunks says that an upload may be cut into several PATCH requests. Some
+	// registries accept all and keep the first.
+	Chunks bool
+	// ChunkSize is the size in bytes of the pieces of a blob that the registry
+	// does not take whole (413). 0 leaves the choice to the caller; it has no
+	// meaning without Chunks.
+	ChunkSize int64
+	// BlobMax is the largest blob in bytes. 0 means no known bound.
+	BlobMax int64
+	// ManifestsPerSecond bounds how often a manifest is written. 0 means no bound.
+	ManifestsPerSecond float64
+	// RepositoryMin is the fewest bytes a repository name may have.
+	RepositoryMin int
+	// SegmentsMin and SegmentsMax bound the segments of a repository name that
+	// "/" separates. 0 means no bound.
+	SegmentsMin, SegmentsMax int
+	// PreemptiveBasic says that a user name and password may go with the first
+	// request to the registry's own host: it saves a token for every repository.
+	PreemptiveBasic bool
+	// CheckRepository, where set, refuses a repository name that keeps to the
+	// distribution-spec and that this registry does not take. Its error says
+	// what is allowed.
+	CheckRepository func(name string) error
 }
 
 // Problem is what an adapter made of a registry's answer: the cause it stands
@@ -41,6 +64,25 @@ const (
 	TooLarge          Code = "too-large"          // a limit of the registry or of a proxy before it
 	ReadOnly          Code = "read-only"          // pushing is switched off
 	Throttled         Code = "throttled"          // still too many requests after waiting
+
+	LoginRefused  Code = "login-refused"  // the credentials shown are wrong, disabled or expired
+	NoCredentials Code = "no-credentials" // none was found, or none could be made from what was found
+	ClockSkew     Code = "clock-skew"     // this machine's clock is too far off for what it signs
+	NameInvalid   Code = "name-invalid"   // the registry takes no repository of that name
+	NotPushable   Code = "not-pushable"   // a proxy, a view or another format: nothing can be pushed there
+	WrongLocation Code = "wrong-location" // the region or location named does not exist or is another
+	APIDisabled   Code = "api-disabled"   // the provider's service is switched off for the account
+	QuotaExceeded Code = "quota-exceeded" // not enough room
+	TagImmutable  Code = "tag-immutable"  // a tag that exists is never moved, not even to what it names
+	CleanUp       Code = "clean-up"       // rules of the registry delete content later
+	StateUnread   Code = "state-unread"   // a part of the state that this account may not read
+	ServerFault   Code = "server-fault"   // the registry broke; its own log says why
+
+	LoginExpired Code = "login-expired" // the credentials shown were good once
+	Firewall     Code = "firewall"      // a network rule of the registry keeps this machine out
+	Unreachable  Code = "unreachable"   // the provider's API cannot be reached from here
+	Unsupported  Code = "unsupported"   // content of a shape that the registry does not take
+	Locked       Code = "locked"        // a lock or a policy forbids writing here
 )
 
 // Error returns the cause and the answer; Remedy is for a hint.
