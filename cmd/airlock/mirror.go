@@ -83,7 +83,7 @@ func (a *app) runMirror(ctx context.Context, path string, f mirrorFlags) error {
 	if f.to == "" {
 		return &usageError{errors.New("--to is required: the registry to push to")}
 	}
-	o, err := a.mirrorOptions(f)
+	o, err := a.mirrorOptions(ctx, f)
 	if err != nil {
 		return err
 	}
@@ -167,7 +167,7 @@ func mappingOf(f mirrorFlags) (mirror.Mapping, error) {
 }
 
 // mirrorOptions makes the options out of flags.
-func (a *app) mirrorOptions(f mirrorFlags) (mirror.Options, error) {
+func (a *app) mirrorOptions(ctx context.Context, f mirrorFlags) (mirror.Options, error) {
 	mapping, err := mappingOf(f)
 	if err != nil {
 		return mirror.Options{}, err
@@ -179,7 +179,7 @@ func (a *app) mirrorOptions(f mirrorFlags) (mirror.Options, error) {
 		}
 	}
 	host, _, _ := strings.Cut(f.to, "/")
-	hosts, t, err := a.reach(f.to, f.login, 1) // the engine repeats requests itself
+	hosts, t, err := a.reach(ctx, f.to, f.login, 1) // the engine repeats requests itself
 	if err != nil {
 		return mirror.Options{}, err
 	}

@@ -27,6 +27,8 @@ type loginFlags struct {
 	passwordStdin bool
 	tokenStdin    bool
 	anonymous     bool
+	provider      string // "" finds out
+	noCreate      bool
 }
 
 func (f *loginFlags) add(cmd *cobra.Command) {
@@ -35,6 +37,8 @@ func (f *loginFlags) add(cmd *cobra.Command) {
 	fl.StringVar(&f.passFile, "password-file", "", "`file` with the registry password")
 	fl.BoolVar(&f.passwordStdin, "password-stdin", false, "read the registry password from stdin")
 	fl.BoolVar(&f.tokenStdin, "token-stdin", false, "read a bearer token for the registry from stdin")
+	fl.StringVar(&f.provider, "provider", "", "`product` of the registry, ecr, gar, acr, harbor or oci, where name and answers do not tell")
+	fl.BoolVar(&f.noCreate, "no-create", false, "make no repository or project: Terraform or somebody else owns them")
 	fl.BoolVar(&f.anonymous, "anonymous", false, "show the registry no login, whatever is stored")
 }
 
@@ -93,7 +97,7 @@ func (f loginFlags) secret(a *app) (string, error) {
 
 // reach makes the clients for a target registry, and its adapter. attempts is
 // how often one request is sent; 0 means the client's own choice.
-func (a *app) reach(to string, f loginFlags, attempts int) (*remote.Hosts, mirror.Target, error) {
+func (a *app) reach(ctx context.Context, to string, f loginFlags, attempts int) (*remote.Hosts, mirror.Target, error) {
 	host, _, _ := strings.Cut(to, "/")
 	o, err := f.options(a, host)
 	if err != nil {
@@ -109,6 +113,10 @@ func (a *app) reach(to string, f loginFlags, attempts int) (*remote.Hosts, mirro
 		return native(t)
 	}
 	hosts, err := a.hosts(o)
+	if err != nil {
+		return nil, nil, err
+	}
+	t, err = a.provider(ctx, host, f, hosts, o.Credentials[host])
 	return hosts, t, err
 }
 
@@ -158,7 +166,7 @@ is stored either way. Ends with exit code 1 if pushing would fail.`,
 
 func (a *app) runRegistryCheck(ctx context.Context, registry, repository string, write bool, f loginFlags) error {
 	// A check tells what is there now, so that one repetition is enough.
-	hosts, t, err := a.reach(registry, f, 2)
+	hosts, t, err := a.reach(ctx, registry, f, 2)
 	if err != nil {
 		return err
 	}
