@@ -17,6 +17,7 @@ import (
 	"github.com/airlock-project/airlock/verify"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/sirupsen/logrus"
 )
 
 // childOrder is what a test tells a process of its own to mirror. The process
@@ -33,6 +34,11 @@ const childVariable = "AIRLOCK_MIRROR_TEST_CHILD"
 func TestMain(m *testing.M) {
 	raw := os.Getenv(childVariable)
 	if raw == "" {
+		logrus.SetOutput(io.Discard) // distribution logs there and nowhere else
+		err := os.Setenv("OTEL_TRACES_EXPORTER", "none")
+		if err != nil {
+			panic(err)
+		}
 		os.Exit(m.Run())
 	}
 	var c childOrder

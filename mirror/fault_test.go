@@ -217,7 +217,7 @@ func TestLoginRunsOut(t *testing.T) {
 			lock.revoke()
 			f.root("quay.io/a/new:1", f.image("new"))
 			_, _, err = runPaused(t.Context(), f, o)
-			as[*remote.AuthError](t, err)
+			_ = as[*remote.AuthError](t, err)
 		})
 	}
 }
@@ -289,7 +289,7 @@ func TestOtherHostLocation(t *testing.T) {
 		if lock.refuse(w, r) {
 			return true
 		}
-		w.(*statusWriter).ResponseWriter = &absolute{w.(*statusWriter).ResponseWriter, "http://" + other.host}
+		makeAbsolute(t, w, "http://"+other.host)
 		return false
 	})
 	f := newFake(t)
@@ -334,7 +334,7 @@ func TestPartialNamesTheMissing(t *testing.T) {
 	if diff := cmp.Diff(want, p.Missing); diff != "" || p.Done != 1 {
 		t.Errorf("missing (-want +got):\n%s", diff)
 	}
-	as[*remote.AuthError](t, err)
+	_ = as[*remote.AuthError](t, err)
 }
 
 // A proxy that limits bodies of PUT requests leaves PATCH.
@@ -411,7 +411,7 @@ func TestUploadLocation(t *testing.T) {
 func TestAbsoluteLocation(t *testing.T) {
 	reg := newOlareg(t, true)
 	reg.setFault(func(w http.ResponseWriter, r *http.Request) bool {
-		w.(*statusWriter).ResponseWriter = &absolute{w.(*statusWriter).ResponseWriter, "http://" + reg.host}
+		makeAbsolute(t, w, "http://"+reg.host)
 		return false
 	})
 	f := newFake(t)
@@ -419,6 +419,16 @@ func TestAbsoluteLocation(t *testing.T) {
 	if result, _, err := runPaused(t.Context(), f, options(t, reg)); err != nil || result.Sent != 2 {
 		t.Errorf("%+v, %v", result, err)
 	}
+}
+
+// makeAbsolute has the answer to a request give locations below base.
+func makeAbsolute(t *testing.T, w http.ResponseWriter, base string) {
+	t.Helper()
+	sw, ok := w.(*statusWriter)
+	if !ok {
+		t.Fatalf("%T is no statusWriter", w)
+	}
+	sw.ResponseWriter = &absolute{sw.ResponseWriter, base}
 }
 
 type absolute struct {
@@ -486,7 +496,7 @@ func TestUnauthorizedStopsAtOnce(t *testing.T) {
 		f.root("quay.io/a/x:"+strconv.Itoa(i), f.image(strconv.Itoa(i)))
 	}
 	m, _, err := run(t.Context(), f, options(t, &registry{host: strings.TrimPrefix(ts.URL, "http://")}))
-	as[*remote.AuthError](t, err)
+	_ = as[*remote.AuthError](t, err)
 	if n.Load() > 3*defaultWorkers || len(m.Entries) != 0 {
 		t.Errorf("%d requests, %d entries", n.Load(), len(m.Entries))
 	}

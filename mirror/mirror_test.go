@@ -441,7 +441,7 @@ func TestRunAuthenticated(t *testing.T) {
 			}
 			continue
 		}
-		as[*remote.AuthError](t, err)
+		_ = as[*remote.AuthError](t, err)
 		if strings.Contains(err.Error(), password) {
 			t.Errorf("error shows the password: %v", err)
 		}

@@ -100,8 +100,7 @@ func openRecord(dir string, bundle digest.Digest, to string) (*record, error) {
 	}
 	r := &record{name: filepath.Join(dir, name), file: f, known: map[fact]bool{}, synced: time.Now()}
 	if err := r.start(head); err != nil {
-		f.Close()
-		return nil, err
+		return nil, errors.Join(err, f.Close())
 	}
 	return r, nil
 }
@@ -146,23 +145,34 @@ func (r *record) load(head recordHead) (end int64, err error) {
 			return 0, err
 		}
 		if end == 0 {
-			var h recordHead
-			if json.Unmarshal(line, &h) != nil || h != head {
+			if !head.is(line) {
 				return 0, nil
 			}
-		} else {
-			var f fact
-			if json.Unmarshal(line, &f) != nil || !f.sound() {
-				return end, nil
-			}
-			if f.Gone {
-				delete(r.known, f.key())
-			} else {
-				r.known[f.key()] = true
-			}
+		} else if !r.learn(line) {
+			return end, nil
 		}
 		end += int64(len(line))
 	}
+}
+
+// is reports whether a line is this head.
+func (h recordHead) is(line []byte) bool {
+	var got recordHead
+	return json.Unmarshal(line, &got) == nil && got == h
+}
+
+// learn takes in a line, unless it is no fact.
+func (r *record) learn(line []byte) bool {
+	var f fact
+	if json.Unmarshal(line, &f) != nil || !f.sound() {
+		return false
+	}
+	if f.Gone {
+		delete(r.known, f.key())
+	} else {
+		r.known[f.key()] = true
+	}
+	return true
 }
 
 // sound checks a fact that was read.
@@ -228,7 +238,7 @@ func (r *record) append(f fact) {
 		r.pending, r.synced = 0, time.Now()
 	}
 	if err != nil {
-		r.file.Close()
+		_ = r.file.Close() // the record has ended already
 		r.file = nil
 	}
 }

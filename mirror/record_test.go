@@ -245,7 +245,8 @@ func TestRecordAfterKill(t *testing.T) {
 	if len(first) != before {
 		t.Errorf("%d blobs before the kill, want %d", len(first), before)
 	}
-	posts, sent := uploads(log)
+	posts, _ := uploads(log)
+	sent := len(blobsSent(log)) // the upload that was cut may be logged late
 	if want := result.Sent + result.Reused - known; known < before || posts != want || sent != result.Sent {
 		t.Errorf("%d POST and %d PUT for %+v, want %d POST", posts, sent, result, want)
 	}

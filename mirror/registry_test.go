@@ -22,7 +22,6 @@ import (
 	_ "github.com/distribution/distribution/v3/registry/storage/driver/inmemory"
 	"github.com/olareg/olareg"
 	"github.com/olareg/olareg/config"
-	"github.com/sirupsen/logrus"
 	orasremote "oras.land/oras-go/v2/registry/remote"
 )
 
@@ -173,8 +172,6 @@ func newDistribution(t testing.TB) *registry { return serve(t, distributionHandl
 
 func distributionHandler(t testing.TB) http.Handler {
 	t.Helper()
-	t.Setenv("OTEL_TRACES_EXPORTER", "none")
-	logrus.SetOutput(io.Discard) // distribution logs there and nowhere else
 	c := &configuration.Configuration{Storage: configuration.Storage{
 		"inmemory":    configuration.Parameters{},
 		"maintenance": configuration.Parameters{"uploadpurging": map[any]any{"enabled": false}},

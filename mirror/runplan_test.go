@@ -71,7 +71,7 @@ func TestRunPlan(t *testing.T) {
 		}
 		// The plan is used up: what it saw is no longer so.
 		_, _, err = runPlan(t.Context(), f, d, forPlan(o))
-		as[*MovedError](t, err)
+		_ = as[*MovedError](t, err)
 	})
 }
 

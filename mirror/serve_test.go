@@ -202,11 +202,11 @@ func TestServeProtocol(t *testing.T) {
 			t.Errorf("%s %s: %v %s", tt.method, tt.path, header, body)
 		}
 	}
-	status, header, body := reg.get(t, "GET", blob, "Range", "bytes=10-20")
+	status, _, body := reg.get(t, "GET", blob, "Range", "bytes=10-20")
 	if status != 200 || !bytes.Equal(body, f.blobs[layer.Digest]) {
 		t.Errorf("a range: %d, %d bytes", status, len(body))
 	}
-	if _, header, _ = reg.get(t, "HEAD", blob); header.Get("Accept-Ranges") != "none" || header.Get("Content-Length") != "5000" {
+	if _, header, _ := reg.get(t, "HEAD", blob); header.Get("Accept-Ranges") != "none" || header.Get("Content-Length") != "5000" {
 		t.Errorf("HEAD: %v", header)
 	}
 	if _, _, body = reg.get(t, "GET", "/v2/a/x/referrers/"+image.Digest.String()); !bytes.Contains(body, []byte(`"manifests":[]`)) {
