@@ -7,7 +7,7 @@ RACE     ?= ./...
 FUZZTIME ?= 10s
 TESTRUN  := go run ./testdata/testrun
 # The programs that tests under the build tag "all" run, beside those of testdata/tools.
-SYSTEM   := skopeo,zstd,openssl,tar,containerd
+SYSTEM   := skopeo,zstd,openssl,tar,containerd,docker-registry
 # go's "..." skips testdata, so the packages there are named; nested modules are not among them.
 NESTED   := $(dir $(wildcard testdata/*/go.mod))
 ALL      := ./... $(patsubst %/,./%,$(filter-out $(NESTED),$(sort $(dir $(wildcard testdata/*/*.go)))))
@@ -30,7 +30,7 @@ demo: ## create, verify, tamper, mirror, serve and install, with real output
 test: ## all tests that need only Go, make and git; skips nothing
 	$(TESTRUN) $(ARGS) $(ALL)
 
-test-all: ## all tests; needs skopeo, zstd, openssl, tar and containerd as well
+test-all: ## all tests; needs skopeo, zstd, openssl, tar, containerd and docker-registry as well
 	@$(TESTRUN) -need $(SYSTEM)
 	@$(MAKE) --no-print-directory tools
 	PATH="$(BIN):$$PATH" $(TESTRUN) -tags all $(ARGS) $(ALL)

@@ -1,6 +1,7 @@
 package mirror
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"math/rand/v2"
@@ -15,13 +16,19 @@ import (
 )
 
 const (
-	// maxAttempts bounds how often one blob is sent to one repository.
-	maxAttempts  = 8
+	// maxAttempts bounds how often one blob is sent to one repository, and how
+	// often one other request is. fewAttempts is for what seldom passes.
+	maxAttempts = 8
+	fewAttempts = 3
+	// maxElapsed is when no further attempt is started.
+	maxElapsed   = 10 * time.Minute
 	firstBackoff = 500 * time.Millisecond
 	maxBackoff   = 30 * time.Second
 	// expectFrom is the size from which the registry is asked before the body
 	// is sent: refusals (quota, rights, read-only) then cost no bytes.
 	expectFrom = 1 << 20
+	// chunkSize is the size of the pieces of a blob that is too large for a proxy.
+	chunkSize = 16 << 20
 	// eventEvery is how many bytes go by between two progress events.
 	eventEvery = 256 << 10
 )
@@ -52,35 +59,69 @@ func pause(ctx context.Context, attempt int, err error) error {
 // many registries lose a partial one.
 func (e *engine) bring(ctx context.Context, r, from *repo, desc bundle.Descriptor) error {
 	p := &progress{engine: e, object: desc.Digest.String(), size: desc.Size}
-	resent := false
-	for attempt := 1; ; attempt++ {
+	start := time.Now()
+	var odd oddities
+	for attempt := 1; ; {
+		if err := e.flow.acquire(ctx); err != nil {
+			return err
+		}
+		round := e.flow.now()
 		sent, err := e.attempt(ctx, r, from, desc, p)
+		e.flow.note(round, err)
+		e.flow.release()
 		if err == nil {
-			e.count(desc, sent)
+			e.count(r, desc, sent)
 			p.finish(!sent)
 			return nil
 		}
-		if _, ok := errors.AsType[*stepDown](err); ok {
-			e.patch.Store(true)
-			attempt-- // another way, not another try
+		if down, ok := errors.AsType[*stepDown](err); ok {
+			e.way.CompareAndSwap(down.from, down.from+1)
+			continue // another way, not another try
+		}
+		again, wait := odd.judge(err)
+		if !wait && again {
 			continue
 		}
-		again := retryable(err)
-		if hasCode(err, errcode.ErrorCodeDigestInvalid) {
-			// The source is verified while it streams, so it was damaged on its
-			// way. Twice is no accident.
-			again, resent = !resent, true
-		}
-		if !again || attempt == maxAttempts || ctx.Err() != nil {
+		again = again || retryable(err, attempt)
+		if !again || attempt == maxAttempts || time.Since(start) > maxElapsed || ctx.Err() != nil {
 			return err
 		}
 		if err := e.pause(ctx, attempt, err); err != nil {
 			return err
 		}
+		attempt++
 	}
 }
 
-func (e *engine) count(desc bundle.Descriptor, sent bool) {
+// oddities are answers that are believed the second time only.
+type oddities struct {
+	damaged, login bool
+}
+
+// judge reports whether to try again in spite of an answer that is final
+// otherwise, and whether to wait first.
+func (o *oddities) judge(err error) (again, wait bool) {
+	switch {
+	case hasCode(err, errcode.ErrorCodeDigestInvalid) && !o.damaged:
+		// The source is verified while it streams, so it was damaged on its way.
+		// Twice is no accident.
+		o.damaged = true
+		return true, true
+	case (errors.Is(err, errLogin) || status(err) == http.StatusUnauthorized) && !o.login:
+		// A token ran out in the middle: the next upload begins with a fresh one.
+		o.login = true
+		return true, false
+	}
+	return false, true
+}
+
+// count notes what became of a blob.
+func (e *engine) count(r *repo, desc bundle.Descriptor, sent bool) {
+	how := "found"
+	if sent {
+		how = "sent"
+	}
+	e.rec.add(fact{Kind: factBlob, Repository: r.path, Digest: desc.Digest, How: how})
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if !sent {
@@ -97,29 +138,54 @@ func (e *engine) attempt(ctx context.Context, r, from *repo, desc bundle.Descrip
 	if err != nil || loc == nil {
 		return false, err
 	}
-	patched := e.patch.Load()
-	if patched {
-		err = e.sendPatch(ctx, r, loc, desc, p)
-	} else {
+	way := e.way.Load()
+	switch way {
+	case wayPut:
 		err = e.sendPut(ctx, r, loc, desc, p)
+	case wayPatch:
+		err = e.sendPatch(ctx, r, loc, desc, p, desc.Size)
+	default:
+		err = e.sendPatch(ctx, r, loc, desc, p, e.chunk())
 	}
 	if err == nil {
 		return true, nil
 	}
 	r.abandon(ctx, loc)
-	if !patched && wantsPatch(err) {
-		err = &stepDown{err}
+	if way < e.lastWay() && tooMuch(err) {
+		err = &stepDown{err, way}
 	}
 	return false, err
 }
 
+// Ways to send a body, the cheapest first.
+const (
+	wayPut    int32 = iota // with the request that ends the upload
+	wayPatch               // in one piece before it
+	wayChunks              // in pieces, where the registry is known to keep them
+)
+
+func (e *engine) lastWay() int32 {
+	if e.target.Limits().Chunks {
+		return wayChunks
+	}
+	return wayPatch
+}
+
+// chunk is the size of a piece.
+func (e *engine) chunk() int64 {
+	return cmp.Or(e.target.Limits().ChunkSize, chunkSize)
+}
+
 // stepDown says that the registry, or a proxy before it, refused the way the
 // body was sent and not the blob.
-type stepDown struct{ error }
+type stepDown struct {
+	error
+	from int32
+}
 
 func (e *stepDown) Unwrap() error { return e.error }
 
-func wantsPatch(err error) bool {
+func tooMuch(err error) bool {
 	s := status(err)
 	return s == http.StatusMethodNotAllowed || s == http.StatusRequestEntityTooLarge ||
 		s == http.StatusBadRequest && (hasCode(err, errcode.ErrorCodeSizeInvalid) || hasCode(err, "CONTENT_LENGTH_INVALID"))
@@ -137,46 +203,60 @@ func hasCode(err error, code string) bool {
 	return ok && slices.ContainsFunc(resp.Errors, func(e errcode.Error) bool { return e.Code == code })
 }
 
-// openError marks an error from opening an upload, which the transport has
-// retried where it could tell that this is safe.
+// openError marks an error from opening an upload, when no byte of a body was
+// sent.
 type openError struct{ error }
 
 func (e *openError) Unwrap() error { return e.error }
 
-// retryable reports whether another upload may succeed.
-func retryable(err error) bool {
+// retryable reports whether another upload may succeed after so many attempts.
+func retryable(err error, attempt int) bool {
 	if _, ok := errors.AsType[*sourceError](err); ok {
 		return false
 	}
-	if errors.Is(err, errProtocol) || errors.Is(err, context.Canceled) {
+	if passing(err, attempt) {
+		return true
+	}
+	if _, opening := errors.AsType[*openError](err); opening {
 		return false
 	}
-	_, opening := errors.AsType[*openError](err)
-	switch s := status(err); s {
-	case 0:
-		return !opening || !settled(err)
-	case http.StatusTooManyRequests:
-		return !opening
+	switch status(err) {
 	case http.StatusNotFound, http.StatusRequestedRangeNotSatisfiable:
-		return !opening // the upload is lost, a new one may live
-	case http.StatusRequestTimeout, http.StatusTooEarly, 499, http.StatusInternalServerError,
-		http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout, 522:
-		return true
+		return true // the upload is lost, a new one may live
 	}
 	return hasCode(err, errcode.ErrorCodeBlobUploadInvalid) || hasCode(err, errcode.ErrorCodeBlobUploadUnknown)
 }
 
-// settled reports whether an error below HTTP has been retried already or
-// never passes.
-func settled(err error) bool {
+// passing reports whether a failure may be over after so many attempts.
+func passing(err error, attempt int) bool {
+	if errors.Is(err, errProtocol) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return false
+	}
+	switch status(err) {
+	case 0:
+		return broken(err, attempt)
+	case http.StatusRequestTimeout, http.StatusTooEarly, http.StatusTooManyRequests, 499,
+		http.StatusInternalServerError, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout, 522:
+		return true
+	}
+	return false
+}
+
+// broken reports whether an error below HTTP may be over after so many
+// attempts: nobody listening seldom is, a certificate never.
+func broken(err error, attempt int) bool {
+	if errors.Is(err, errLogin) {
+		return true
+	}
+	if dns, ok := errors.AsType[*net.DNSError](err); ok {
+		return dns.IsTemporary && !dns.IsNotFound && attempt < fewAttempts
+	}
 	if op, ok := errors.AsType[*net.OpError](err); ok && op.Op == "dial" {
+		return attempt < fewAttempts
+	}
+	switch remote.Explain(err, "").(type) { //nolint:errorlint // Explain returns these bare
+	case *remote.UnreachableError:
 		return true
 	}
-	switch x := remote.Explain(err, "").(type) { //nolint:errorlint // Explain returns its type outermost
-	case *remote.TLSError, *remote.PlainHTTPError, *remote.AuthError:
-		return true
-	default:
-		_, dns := errors.AsType[*net.DNSError](x)
-		return dns
-	}
+	return false
 }

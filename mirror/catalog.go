@@ -95,8 +95,8 @@ func (c *catalog) add(ctx context.Context, g *graph, e bundle.Entry, create bool
 // servedNames lists the repositories an entry is found under: without and with
 // the upstream's host, and where Docker clients look for a name without host.
 func servedNames(e bundle.Entry) (names []string, tag string, err error) {
-	for _, keepHost := range []bool{false, true} {
-		p, err := Map(e.Item, e.Digest, keepHost)
+	for _, hosts := range []HostMode{StripHost, KeepHost} {
+		p, err := Map(e.Item, e.Digest, hosts)
 		if err != nil {
 			return nil, "", err
 		}

@@ -11,24 +11,33 @@ import (
 
 	"github.com/airlock-project/airlock/bundle"
 	"github.com/airlock-project/airlock/bundle/remote"
+	"github.com/airlock-project/airlock/mirror/target"
 	"github.com/opencontainers/go-digest"
-	"golang.org/x/sync/errgroup"
+	"oras.land/oras-go/v2/registry/remote/errcode"
 )
 
 // engine carries out a plan against one registry.
 type engine struct {
-	src   source
-	opts  Options
-	host  string
-	jobs  []*job
-	repos map[string]*repo
-	pause func(ctx context.Context, attempt int, err error) error // between attempts
+	src    source
+	opts   Options
+	target Target
+	plan   *Plan
+	host   string
+	jobs   []*job
+	repos  map[string]*repo
+	state  target.State // what the target said
+	rec    *record
+	flow   *flow
+	pacer  *pacer                                                  // for writing manifests
+	pause  func(ctx context.Context, attempt int, err error) error // between attempts
+	stop   context.CancelCauseFunc                                 // ends the run where no item can fare better
 
-	patch   atomic.Bool // the registry takes no monolithic PUT
-	noMount atomic.Bool // the registry refuses mount requests
+	way     atomic.Int32 // how bodies are sent, remembered for the host
+	noMount atomic.Bool  // the registry does not mount, or does not say what it has
 
-	mu     sync.Mutex
-	result Result
+	mu      sync.Mutex
+	result  Result
+	healing sync.Mutex // one item at a time takes back what the record had wrong
 }
 
 // job is an item on its way. Only the goroutine that works on it writes it.
@@ -37,7 +46,8 @@ type job struct {
 	repo  *repo
 	state State
 	err   error
-	done  bool // it is there
+	done  bool      // it is there
+	seen  []SeenTag // what the registry has under the tags
 
 	// What is missing at the target.
 	body  []*node
@@ -46,26 +56,36 @@ type job struct {
 	blobs []bundle.Descriptor
 }
 
+// name is the item's place, for people.
+func (j *job) name() string { return j.repo.name + ":" + j.item.Tag }
+
 // idle reports whether nothing is missing.
 func (j *job) idle() bool { return j.state == Same && len(j.refs) == 0 && len(j.cosig) == 0 }
 
-// writes counts the manifests and tags still to be written and the last look.
+// writes counts the requests that write manifests and tags and look at them.
 func (j *job) writes() int {
 	if j.idle() {
 		return 0
 	}
-	n := len(j.body) + len(j.refs) + len(j.cosig)
-	if j.state != Same && n > len(j.body) {
+	n := 2 * (len(j.body) + len(j.refs))
+	switch {
+	case j.state == Same:
+		n++ // the look at its tag
+	case len(j.refs) > 0:
 		n++ // the root goes by digest first, then by tag
 	}
-	return n + 1
+	return n
 }
 
 func newEngine(src source, o Options, plan *Plan) (*engine, error) {
 	if o.Hosts == nil {
 		return nil, errors.New("mirror: no client for the target registry")
 	}
-	e := &engine{src: src, opts: o, host: plan.host, repos: map[string]*repo{}, pause: pause}
+	t := o.target()
+	e := &engine{
+		src: src, opts: o, target: t, plan: plan, host: plan.host, repos: map[string]*repo{},
+		flow: newFlow(o.workers()), pacer: newPacer(t.Limits().ManifestsPerSecond), pause: pause,
+	}
 	for i := range plan.Items {
 		it := &plan.Items[i]
 		r, ok := e.repos[it.Repository]
@@ -81,28 +101,63 @@ func newEngine(src source, o Options, plan *Plan) (*engine, error) {
 	return e, nil
 }
 
-// run looks at every tag, then sends what is missing.
-func (e *engine) run(ctx context.Context) error {
-	if err := e.inspect(ctx); err != nil {
+// run looks at everything, asks allow, then makes and sends what is missing.
+func (e *engine) run(ctx context.Context, allow func() error) error {
+	var err error
+	if e.rec, err = openRecord(e.opts.Record, e.plan.Bundle, e.plan.To); err != nil {
 		return err
 	}
+	if err := e.survey(ctx); err != nil {
+		return err
+	}
+	if allow != nil {
+		if err := allow(); err != nil {
+			return err
+		}
+	}
+	if err := e.prepare(ctx); err != nil {
+		return err
+	}
+	if e.opts.Shard.Count > 0 {
+		return e.runShard(ctx)
+	}
+	return e.push(ctx)
+}
+
+// prepare makes what the target said is missing.
+func (e *engine) prepare(ctx context.Context) error {
+	if len(e.state.Actions) == 0 {
+		return nil
+	}
+	if err := e.target.Prepare(ctx, e.state.Actions); err != nil {
+		return fmt.Errorf("prepare %s: %w", e.plan.To, e.opts.explain(err))
+	}
+	for _, a := range e.state.Actions {
+		e.rec.add(fact{Kind: factRepository, Repository: a.Name})
+	}
+	return nil
+}
+
+// push sends blobs, then manifests, then reads back.
+func (e *engine) push(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
+	e.stop = cancel
 	tasks := e.schedule()
 	var wg sync.WaitGroup
 	wg.Go(func() { e.sendBlobs(ctx, tasks) })
-	slots := make(chan struct{}, e.opts.workers())
 	for _, j := range e.jobs {
 		if j.err != nil || j.idle() {
 			continue
 		}
 		wg.Go(func() {
-			if j.err = e.finish(ctx, j, tasks, slots); fatal(j.err) {
+			if j.err = e.finish(ctx, j, tasks); fatal(j.err) {
 				cancel(j.err)
 			}
 		})
 	}
 	wg.Wait()
+	e.readBack(ctx)
 	return e.conclude(ctx)
 }
 
@@ -110,6 +165,7 @@ func (e *engine) run(ctx context.Context) error {
 // because another's error stopped the run are not listed again.
 func (e *engine) conclude(ctx context.Context) error {
 	var errs []error
+	var missing []string
 	cause := context.Cause(ctx)
 	if cause != nil {
 		errs = append(errs, cause)
@@ -118,6 +174,7 @@ func (e *engine) conclude(ctx context.Context) error {
 		switch {
 		case j.err != nil:
 			e.result.Failed++
+			missing = append(missing, j.name())
 			if cause == nil || !errors.Is(j.err, cause) && !errors.Is(j.err, context.Canceled) {
 				errs = append(errs, j.err)
 			}
@@ -133,7 +190,7 @@ func (e *engine) conclude(ctx context.Context) error {
 		return nil
 	}
 	if done := e.result.Unchanged + e.result.Pushed; done > 0 {
-		return &PartialError{Done: done, Total: len(e.jobs), Errs: errs}
+		return &PartialError{Done: done, Total: len(e.jobs), Missing: missing, Errs: errs}
 	}
 	return errors.Join(errs...)
 }
@@ -157,115 +214,95 @@ func fatal(err error) bool {
 	return false
 }
 
-// inspect asks for every tag. It returns an error only if the registry cannot
-// be talked to at all; what concerns one item is kept there.
-func (e *engine) inspect(ctx context.Context) error {
-	g, ctx := errgroup.WithContext(ctx)
-	g.SetLimit(e.opts.workers())
-	for _, j := range e.jobs {
-		g.Go(func() error {
-			j.err = e.look(ctx, j)
-			if fatal(j.err) || ctx.Err() != nil {
-				return j.err
-			}
-			return nil
-		})
-	}
-	return g.Wait()
-}
-
-// look fills a job with what is missing.
-func (e *engine) look(ctx context.Context, j *job) error {
-	it := j.item
-	state, err := e.tagState(ctx, j.repo, it.Tag, it.Root.Digest)
-	j.state = state
-	if err != nil {
-		return err
-	}
-	for _, c := range it.cosig {
-		state, err := e.tagState(ctx, j.repo, c.tag, c.node.desc.Digest)
-		if err != nil {
-			j.state = state
-			return err
-		}
-		if state == Absent {
-			j.cosig = append(j.cosig, c)
-		}
-	}
-	if j.state == Absent {
-		j.body, j.refs, j.blobs = it.body, it.refs, it.Blobs
-		return nil
-	}
-	// The tag is right, so what it names is complete. Signatures may have been
-	// added since: a later bundle carries the same image with more of them.
-	if j.refs, err = e.missing(ctx, j.repo, it); err != nil {
-		return err
-	}
-	j.blobs = distinctBlobs(slices.Concat(j.refs, nodesOf(j.cosig)))
-	return nil
-}
-
-func (e *engine) tagState(ctx context.Context, r *repo, tag string, want digest.Digest) (State, error) {
-	got, found, err := r.head(ctx, tag)
-	switch {
-	case err != nil:
-		return Unknown, fmt.Errorf("look at %s:%s: %w", r.name, tag, e.opts.explain(err))
-	case !found:
-		return Absent, nil
-	case got != want:
-		return Conflict, &ConflictError{Target: e.host + "/" + r.path + ":" + tag, Existing: got, Want: want}
-	}
-	return Same, nil
-}
-
-// missing lists the referrers that the repository lacks. Manifests that cosign
-// finds by tag are looked at by tag.
-func (e *engine) missing(ctx context.Context, r *repo, it *Item) ([]*node, error) {
-	var list []*node
-	for _, n := range it.refs {
-		if slices.ContainsFunc(it.cosig, func(t tagged) bool { return t.node == n }) {
-			continue
-		}
-		_, found, err := r.head(ctx, n.desc.Digest.String())
-		if err != nil {
-			return nil, fmt.Errorf("look at %s@%s: %w", r.name, n.desc.Digest, e.opts.explain(err))
-		}
-		if !found {
-			list = append(list, n)
-		}
-	}
-	return list, nil
-}
-
-func nodesOf(list []tagged) []*node {
-	nodes := make([]*node, len(list))
-	for i, t := range list {
-		nodes[i] = t.node
-	}
-	return nodes
-}
-
-// finish pushes an item's manifests and tags once its blobs are there.
-func (e *engine) finish(ctx context.Context, j *job, tasks map[digest.Digest]*blobTask, slots chan struct{}) error {
+// finish pushes an item's manifests and tags once its blobs are there. Where
+// the record claimed more than the registry has, that is sent again, once.
+func (e *engine) finish(ctx context.Context, j *job, tasks map[digest.Digest]*blobTask) error {
 	for _, b := range j.blobs {
 		if err := tasks[b.Digest].done[j.repo.path].wait(ctx); err != nil {
-			return fmt.Errorf("push %s:%s: %w", j.repo.name, j.item.Tag, err)
+			return fmt.Errorf("push %s: %w", j.name(), err)
 		}
 	}
-	select {
-	case slots <- struct{}{}:
-		defer func() { <-slots }()
-	case <-ctx.Done():
-		return context.Cause(ctx)
+	doubt, err := e.name(ctx, j)
+	if err == nil || doubt == certain {
+		return err
 	}
-	if err := e.manifests(ctx, j); err != nil {
-		return fmt.Errorf("push %s:%s: %w", j.repo.name, j.item.Tag, e.opts.explain(err))
+	healed, herr := e.heal(ctx, j, doubt)
+	if herr != nil {
+		return fmt.Errorf("push %s: %w", j.name(), e.opts.explain(herr))
 	}
-	state, err := e.tagState(ctx, j.repo, j.item.Tag, j.item.Root.Digest)
-	if err == nil && state != Same {
-		err = fmt.Errorf("verify %s:%s: the registry took it and does not have it", j.repo.name, j.item.Tag)
+	if !healed {
+		return err
 	}
+	_, err = e.name(ctx, j)
 	return err
+}
+
+// name writes manifests and tags and looks whether they are there. It also says
+// whether what it built on may be the reason for its error.
+func (e *engine) name(ctx context.Context, j *job) (doubt, error) {
+	if err := e.flow.acquire(ctx); err != nil {
+		return certain, err
+	}
+	err := e.manifests(ctx, j)
+	e.flow.release()
+	if err != nil {
+		return doubtful(err), fmt.Errorf("push %s: %w", j.name(), e.opts.explain(err))
+	}
+	err = e.confirm(ctx, j)
+	return doubtful(err), err
+}
+
+// doubt is what an error makes of what was believed before it.
+type doubt int
+
+const (
+	certain     doubt = iota
+	doubtRecord       // the record may be wrong
+	doubtBlobs        // the registry says that a blob is not there
+)
+
+// doubtful reports what an error casts doubt on: the registry lacks a blob or a
+// child of a manifest. Not all of them say so with the code that the
+// distribution-spec has for it.
+func doubtful(err error) doubt {
+	if hasCode(err, errcode.ErrorCodeManifestBlobUnknown) {
+		return doubtBlobs
+	}
+	s := status(err)
+	if s == http.StatusBadRequest || s == http.StatusNotFound || errors.Is(err, errVanished) {
+		return doubtRecord
+	}
+	return certain
+}
+
+// heal forgets what the record claims of an item, asks again for what is in
+// doubt, and sends what is missing. It reports whether anything was.
+func (e *engine) heal(ctx context.Context, j *job, d doubt) (bool, error) {
+	e.healing.Lock()
+	defer e.healing.Unlock()
+	healed := d == doubtBlobs
+	for _, n := range slices.Concat(j.body, j.refs) {
+		f := fact{Kind: factManifest, Repository: j.repo.path, Digest: n.desc.Digest}
+		if e.rec.recalled(f) {
+			e.rec.forget(f)
+			healed = true
+		}
+	}
+	for _, b := range j.blobs {
+		f := fact{Kind: factBlob, Repository: j.repo.path, Digest: b.Digest}
+		recalled := e.rec.recalled(f)
+		if !recalled && d != doubtBlobs {
+			continue
+		}
+		if recalled {
+			e.rec.forget(f)
+		}
+		healed = true
+		if err := e.bring(ctx, j.repo, nil, b); err != nil {
+			return healed, fmt.Errorf("blob %s: %w", b.Digest, err)
+		}
+	}
+	return healed, nil
 }
 
 // manifests writes an item's manifests in the order in which each is complete
@@ -277,25 +314,49 @@ func (e *engine) manifests(ctx context.Context, j *job) error {
 		body = body[:len(body)-1]
 	}
 	for _, n := range body {
-		if err := j.repo.pushOnce(ctx, n); err != nil {
+		if err := e.putOnce(ctx, j.repo, n); err != nil {
 			return err
 		}
 	}
 	for _, n := range j.refs {
-		if slices.ContainsFunc(j.item.cosig, func(t tagged) bool { return t.node == n }) {
+		if j.item.tagged(n) {
 			continue // written by its tag
 		}
-		if err := j.repo.pushOnce(ctx, n); err != nil {
+		if err := e.putOnce(ctx, j.repo, n); err != nil {
 			return err
 		}
 	}
 	for _, c := range j.cosig {
-		if err := j.repo.put(ctx, c.node, c.tag); err != nil {
+		if err := e.put(ctx, j.repo, c.node, c.tag); err != nil {
 			return err
 		}
 	}
 	if j.state == Same {
 		return nil
 	}
-	return j.repo.put(ctx, j.item.body[len(j.item.body)-1], j.item.Tag)
+	return e.put(ctx, j.repo, j.item.body[len(j.item.body)-1], j.item.Tag)
+}
+
+// put writes a manifest under a tag or digest, when it is its turn.
+func (e *engine) put(ctx context.Context, r *repo, n *node, reference string) error {
+	return e.try(ctx, func() error {
+		if err := e.pacer.wait(ctx); err != nil {
+			return err
+		}
+		return r.put(ctx, n, reference)
+	})
+}
+
+// putOnce writes a manifest by digest, once for all items that hold it, and not
+// at all where the record has it.
+func (e *engine) putOnce(ctx context.Context, r *repo, n *node) error {
+	f := fact{Kind: factManifest, Repository: r.path, Digest: n.desc.Digest}
+	if e.rec.recalled(f) {
+		return nil
+	}
+	err := r.once(ctx, n.desc.Digest, func() error { return e.put(ctx, r, n, n.desc.Digest.String()) })
+	if err == nil {
+		e.rec.add(f)
+	}
+	return err
 }

@@ -1,6 +1,8 @@
 package mirror
 
 import (
+	"context"
+	"errors"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -14,7 +16,10 @@ import (
 	"github.com/airlock-project/airlock/bundle"
 	"github.com/airlock-project/airlock/bundle/remote"
 	"github.com/airlock-project/airlock/mirror/target"
+	"github.com/google/go-cmp/cmp"
 	"github.com/opencontainers/go-digest"
+	orasremote "oras.land/oras-go/v2/registry/remote"
+	"oras.land/oras-go/v2/registry/remote/auth"
 )
 
 func isUpload(r *http.Request, method string) bool {
@@ -134,6 +139,204 @@ func TestFaultsForever(t *testing.T) {
 	}
 }
 
+// Where neither PUT nor PATCH may be large, pieces are sent, if the registry
+// keeps them; the way is remembered.
+func TestStepsDownToChunks(t *testing.T) {
+	const most = 1 << 20
+	limit := func(w http.ResponseWriter, r *http.Request) bool {
+		if r.ContentLength > most {
+			answerWith(http.StatusRequestEntityTooLarge, "")(w, r)
+			return true
+		}
+		return false
+	}
+	registries(t, func(t *testing.T, reg *registry) {
+		reg.setFault(limit)
+		f := newFake(t)
+		f.root("quay.io/a/x:1", f.image("x", f.layer(1, 5*most+17), f.layer(2, 3*most)))
+		o := options(t, reg)
+		o.Workers = 1
+		o.Target = &fakeTarget{limits: target.Limits{Chunks: true, ChunkSize: most}}
+		o.Verify = VerifyFull
+		result, waits, err := runPaused(t.Context(), f, o)
+		if err != nil || len(waits) != 0 || result.Sent != 3 {
+			t.Fatalf("%+v, %v, %v", result, waits, err)
+		}
+		refused, pieces := 0, 0
+		for _, r := range reg.requests() {
+			switch {
+			case r.status == http.StatusRequestEntityTooLarge:
+				refused++
+			case r.method == http.MethodPatch:
+				pieces++
+			}
+		}
+		if refused != 2 || pieces < 9 {
+			t.Errorf("%d refused, want 2 (PUT and PATCH); %d pieces, want 9 and the config", refused, pieces)
+		}
+		// A registry that loses pieces is never sent any.
+		reg.setFault(limit)
+		g := newFake(t)
+		g.root("quay.io/a/y:1", g.image("y", g.layer(5, 2*most)))
+		o.Target = &fakeTarget{}
+		_, _, err = runPaused(t.Context(), g, o)
+		if status(err) != 0 || err == nil || !strings.Contains(err.Error(), "413") {
+			t.Errorf("error %v", err)
+		}
+		for _, r := range reg.requests() {
+			if r.method == http.MethodPatch && r.body >= most {
+				t.Errorf("piece sent: %s", r)
+			}
+		}
+	})
+}
+
+// A token that runs out in the middle is replaced once and nothing is lost; a
+// login that was taken away stops the run.
+func TestLoginRunsOut(t *testing.T) {
+	for _, kind := range []string{"basic", "token"} {
+		t.Run(kind, func(t *testing.T) {
+			reg := newOlareg(t, true)
+			lock := protect(t, reg, kind)
+			f := newFake(t)
+			for i := range 6 {
+				f.root("quay.io/a/x"+strconv.Itoa(i)+":1", f.image(strconv.Itoa(i), f.layer(uint64(i), 2<<20)))
+			}
+			o := options(t, reg)
+			o.Hosts, o.Workers = lock.hosts(t), 2
+			var puts atomic.Int32
+			lock.before(func(r *http.Request) {
+				if isUpload(r, http.MethodPut) && puts.Add(1) == 4 {
+					lock.expire()
+				}
+			})
+			result, waits, err := runPaused(t.Context(), f, o)
+			if err != nil || result.Pushed != 6 || result.Sent != 12 || len(waits) > 1 {
+				t.Errorf("%+v, %v, %v", result, waits, err)
+			}
+			lock.revoke()
+			f.root("quay.io/a/new:1", f.image("new"))
+			_, _, err = runPaused(t.Context(), f, o)
+			_ = as[*remote.AuthError](t, err)
+		})
+	}
+}
+
+// A registry that stops answering is given up on and asked again.
+func TestStall(t *testing.T) {
+	reg := newOlareg(t, true)
+	release := make(chan struct{})
+	t.Cleanup(func() { close(release) })
+	reg.setFault(once(func(r *http.Request) bool { return isUpload(r, http.MethodPut) && r.ContentLength > 1<<20 },
+		func(_ http.ResponseWriter, r *http.Request) {
+			_, _ = io.CopyN(io.Discard, r.Body, 100_000) // then nothing
+			<-release
+		}))
+	f := newFake(t)
+	f.root("quay.io/a/x:1", f.image("x", f.layer(1, 8<<20)))
+	o := options(t, reg)
+	o.Hosts = impatient{hosts(t, reg)}
+	result, waits, err := runPaused(t.Context(), f, o)
+	if err != nil || len(waits) != 1 || result.Sent != 2 {
+		t.Errorf("%+v, %v, %v", result, waits, err)
+	}
+}
+
+// impatient gives up after half a second where package remote gives a minute.
+type impatient struct{ *remote.Hosts }
+
+func (h impatient) Repository(reference string) (*orasremote.Repository, error) {
+	r, err := h.Hosts.Repository(reference)
+	if err != nil {
+		return nil, err
+	}
+	r.Client = &auth.Client{Client: &http.Client{Transport: deadline{}}}
+	return r, nil
+}
+
+type deadline struct{}
+
+func (deadline) RoundTrip(req *http.Request) (*http.Response, error) {
+	late := &stalled{}
+	ctx, cancel := context.WithCancelCause(req.Context())
+	timer := time.AfterFunc(500*time.Millisecond, func() { cancel(late) })
+	defer timer.Stop()
+	resp, err := http.DefaultTransport.RoundTrip(req.WithContext(ctx))
+	if err != nil && errors.Is(context.Cause(ctx), late) {
+		return nil, late
+	}
+	return resp, err
+}
+
+// stalled is a timeout as package remote reports it.
+type stalled struct{}
+
+func (*stalled) Error() string   { return "no progress of the upload for 500ms" }
+func (*stalled) Timeout() bool   { return true }
+func (*stalled) Temporary() bool { return true }
+
+// Uploads on another host than the registry's, as object storage gives them.
+func TestOtherHostLocation(t *testing.T) {
+	reg := newOlareg(t, true)
+	other := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Authorization") != "" {
+			t.Error("credentials of the registry went to another host")
+		}
+		reg.handler.ServeHTTP(w, r)
+	}))
+	lock := protect(t, reg, "basic")
+	reg.setFault(func(w http.ResponseWriter, r *http.Request) bool {
+		if lock.refuse(w, r) {
+			return true
+		}
+		makeAbsolute(t, w, "http://"+other.host)
+		return false
+	})
+	f := newFake(t)
+	f.root("quay.io/a/x:1", f.image("x", f.layer(1, 2<<20)))
+	o := options(t, reg)
+	o.Hosts = lock.hosts(t, other.host)
+	result, _, err := runPaused(t.Context(), f, o)
+	if err != nil || result.Sent != 2 {
+		t.Fatalf("%+v, %v", result, err)
+	}
+	var moved int64
+	for _, r := range other.requests() {
+		moved += r.body
+	}
+	if moved != result.Bytes {
+		t.Errorf("%d bytes went to the other host, want %d", moved, result.Bytes)
+	}
+}
+
+// Whatever happens, the error names every item that is not there.
+func TestPartialNamesTheMissing(t *testing.T) {
+	reg := newOlareg(t, true)
+	f := newFake(t)
+	f.root("quay.io/a/good:1", f.image("good"))
+	o := options(t, reg)
+	if _, _, err := runPaused(t.Context(), f, o); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 3 {
+		f.root("quay.io/a/bad"+strconv.Itoa(i)+":1", f.image("bad"+strconv.Itoa(i)))
+	}
+	reg.setFault(func(w http.ResponseWriter, r *http.Request) bool {
+		if isUpload(r, http.MethodPut) {
+			w.WriteHeader(http.StatusUnauthorized) // for good
+			return true
+		}
+		return false
+	})
+	_, _, err := runPaused(t.Context(), f, o)
+	p := as[*PartialError](t, err)
+	want := []string{o.To + "/a/bad0:1", o.To + "/a/bad1:1", o.To + "/a/bad2:1"}
+	if diff := cmp.Diff(want, p.Missing); diff != "" || p.Done != 1 {
+		t.Errorf("missing (-want +got):\n%s", diff)
+	}
+	_ = as[*remote.AuthError](t, err)
+}
+
 // A proxy that limits bodies of PUT requests leaves PATCH.
 func TestStepsDownToPatch(t *testing.T) {
 	for _, code := range []int{http.StatusRequestEntityTooLarge, http.StatusMethodNotAllowed} {
@@ -208,7 +411,7 @@ func TestUploadLocation(t *testing.T) {
 func TestAbsoluteLocation(t *testing.T) {
 	reg := newOlareg(t, true)
 	reg.setFault(func(w http.ResponseWriter, r *http.Request) bool {
-		w.(*statusWriter).ResponseWriter = &absolute{w.(*statusWriter).ResponseWriter, "http://" + reg.host}
+		makeAbsolute(t, w, "http://"+reg.host)
 		return false
 	})
 	f := newFake(t)
@@ -216,6 +419,16 @@ func TestAbsoluteLocation(t *testing.T) {
 	if result, _, err := runPaused(t.Context(), f, options(t, reg)); err != nil || result.Sent != 2 {
 		t.Errorf("%+v, %v", result, err)
 	}
+}
+
+// makeAbsolute has the answer to a request give locations below base.
+func makeAbsolute(t *testing.T, w http.ResponseWriter, base string) {
+	t.Helper()
+	sw, ok := w.(*statusWriter)
+	if !ok {
+		t.Fatalf("%T is no statusWriter", w)
+	}
+	sw.ResponseWriter = &absolute{sw.ResponseWriter, base}
 }
 
 type absolute struct {

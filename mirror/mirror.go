@@ -8,6 +8,10 @@
 // and the item's own tag last. A tag that exists and names other content is a
 // conflict that is reported, never overwritten.
 //
+// DryRun writes down what Run would do as a Document; RunPlan carries a
+// Document out and refuses if the registry moved meanwhile. Several machines
+// share the work as shards of blobs, with one closing run that names things.
+//
 // Why not oras-go's copy: it asks for every blob before it sends it, writes tags
 // that are right already (which registries with immutable tags refuse), and
 // sends a body that is a file only once. Its clients, authentication and
@@ -15,29 +19,37 @@
 package mirror
 
 import (
-	"cmp"
 	"context"
 	"errors"
-	"fmt"
 
 	"github.com/airlock-project/airlock/bundle"
 	"github.com/airlock-project/airlock/bundle/remote"
 	"github.com/airlock-project/airlock/manifests"
 	"github.com/airlock-project/airlock/mirror/target"
 	"github.com/airlock-project/airlock/verify"
-	"github.com/opencontainers/go-digest"
 	orasremote "oras.land/oras-go/v2/registry/remote"
 )
 
 // Hosts makes clients for repositories; *remote.Hosts is the one to use. It
-// owns credentials, TLS and the retry of single requests.
+// owns credentials and TLS. The engine repeats requests itself, because it has
+// to see when a registry throttles: make the hosts with one attempt.
 type Hosts interface {
 	Repository(reference string) (*orasremote.Repository, error)
 }
 
 // Target is what the engine asks of an adapter for a registry product. The
-// packages below package target implement it.
+// packages below package target implement it; they hold no push code.
 type Target interface {
+	// Kind names the product: oci, ecr, acr, gar, harbor.
+	Kind() string
+	// Inspect reads what the registry has where content is to go, and what has
+	// to be made first. It changes nothing.
+	Inspect(ctx context.Context, want target.Request) (target.State, error)
+	// Prepare makes what Inspect listed. Running it again does no harm.
+	Prepare(ctx context.Context, actions []target.Action) error
+	// Credential returns what to show the registry, or an empty one where the
+	// logins of docker and podman apply.
+	Credential(ctx context.Context) (target.Credential, error)
 	// Limits returns what the registry accepts, without asking it.
 	Limits() target.Limits
 	// Explain adds cause and remedy to an error of a request where it knows
@@ -45,35 +57,56 @@ type Target interface {
 	Explain(err error) error
 }
 
+// Level says how much is read back after pushing.
+type Level string
+
+// Levels. The zero value is VerifyHead.
+const (
+	VerifyHead   Level = "head"   // every manifest and tag is asked for by name
+	VerifySample Level = "sample" // and one blob of up to 256 MiB of each repository is read and hashed
+	VerifyFull   Level = "full"   // and every manifest and blob is
+)
+
 // Options say where a bundle goes.
 type Options struct {
-	To       string // REGISTRY[:PORT][/PREFIX]
-	KeepHost bool   // keep the host of image references as the first segment
-	Hosts    Hosts  // required by all that talks to the registry
-	Target   Target // nil means a plain OCI registry
+	To      string // REGISTRY[:PORT][/PREFIX]
+	Mapping Mapping
+	Hosts   Hosts  // required by all that talks to the registry
+	Target  Target // nil means a plain OCI registry
 
 	// Workers is how many blobs are sent at once; 0 means 8. What the registry
-	// accepts bounds it.
-	Workers  int
-	Listener bundle.Listener // receives "push" events, one object per blob
+	// accepts bounds it, and it falls while the registry throttles.
+	Workers int
+	Verify  Level
+	// Record is a directory that keeps what was done, so that the next run of
+	// the same bundle to the same target sends fewer requests. It is a hint:
+	// what it says and the registry lacks is sent again. Empty means none.
+	Record string
+	// Shard makes Run send the blobs of one shard and nothing else.
+	Shard Shard
+	// Closing makes Run expect that shards have sent the blobs: it asks for each
+	// before it sends it, whether or not the registry can mount.
+	Closing bool
+	// CredentialSource says in a Document where the login comes from. It is
+	// never a secret.
+	CredentialSource string
+	Listener         bundle.Listener // receives "push" events, one object per blob
 }
 
 const defaultWorkers = 8
 
-func (o Options) limits() target.Limits {
+func (o Options) target() Target {
 	if o.Target == nil {
-		return target.Limits{}
+		return plain{}
 	}
-	return o.Target.Limits()
+	return o.Target
 }
 
 func (o Options) explain(err error) error {
 	if _, ok := errors.AsType[*sourceError](err); ok {
 		return err // the registry has no part in it
 	}
-	if o.Target != nil {
-		err = o.Target.Explain(err)
-	}
+	err = o.target().Explain(err)
 	if _, ok := errors.AsType[*target.Problem](err); ok {
 		return err
 	}
@@ -85,11 +118,38 @@ func (o Options) workers() int {
 	if n <= 0 {
 		n = defaultWorkers
 	}
-	if most := o.limits().Workers; most > 0 {
+	if most := o.target().Limits().Workers; most > 0 {
 		n = min(n, most)
 	}
 	return n
 }
+
+// check refuses options that contradict each other.
+func (o Options) check() error {
+	switch o.Verify {
+	case "", VerifyHead, VerifySample, VerifyFull:
+	default:
+		return errors.New("verify: give head, sample or full")
+	}
+	if o.Closing && o.Shard.Count > 0 {
+		return errors.New("a run is a shard or the closing one, not both")
+	}
+	return o.Shard.check()
+}
+
+// plain is the target where none is given.
+type plain struct{}
+
+func (plain) Kind() string { return "oci" }
+func (plain) Inspect(context.Context, target.Request) (target.State, error) {
+	return target.State{}, nil
+}
+func (plain) Prepare(context.Context, []target.Action) error { return nil }
+func (plain) Credential(context.Context) (target.Credential, error) {
+	return target.Credential{}, nil
+}
+func (plain) Limits() target.Limits   { return target.Limits{} }
+func (plain) Explain(err error) error { return err }
 
 // Result counts what Run did.
 type Result struct {
@@ -102,61 +162,47 @@ type Result struct {
 	LeftOut   int   // see Plan.LeftOut
 }
 
-// ConflictError says that a tag exists and names other content. Nothing was
-// written for the item.
-type ConflictError struct {
-	Target   string // registry/repository:tag
-	Existing digest.Digest
-	Want     digest.Digest
-}
-
-func (e *ConflictError) Error() string {
-	return fmt.Sprintf("%s exists with %s, the bundle has %s", e.Target, e.Existing, e.Want)
-}
-
-// PartialError says that some items arrived and others did not. It unwraps to
-// the errors of the others, in the order of the plan; where one error stopped
-// the run it comes first and stands for all items that were not reached.
-type PartialError struct {
-	Done, Total int
-	Errs        []error
-}
-
-func (e *PartialError) Error() string {
-	more := ""
-	if len(e.Errs) > 1 {
-		more = fmt.Sprintf(" (and %d more)", len(e.Errs)-1)
-	}
-	return fmt.Sprintf("%d of %d items mirrored: %v%s", e.Done, e.Total, e.Errs[0], more)
-}
-
-// Unwrap returns the errors of the items that did not arrive.
-func (e *PartialError) Unwrap() []error { return e.Errs }
-
-// Run mirrors a bundle and says where everything went. An item that fails does
-// not stop the others: the map then lists what arrived, and the error is a
+// Run mirrors a bundle and says where everything went. Names and what the
+// target says of itself are checked before anything is sent. An item that fails
+// does not stop the others: the map then lists what arrived, and the error is a
 // *PartialError, or the joined errors if nothing arrived. What was sent is not
-// sent again by a second run.
+// sent again by a second run. A shard's map is empty.
 func Run(ctx context.Context, b *verify.Bundle, o Options) (manifests.RelocationMap, Result, error) {
 	return run(ctx, b, o)
 }
 
 func run(ctx context.Context, src source, o Options) (manifests.RelocationMap, Result, error) {
+	e, err := prepareEngine(ctx, src, o)
+	if err != nil {
+		return manifests.RelocationMap{}, Result{}, err
+	}
+	return e.carryOut(ctx, nil)
+}
+
+// prepareEngine checks everything that can be checked without the registry.
+func prepareEngine(ctx context.Context, src source, o Options) (*engine, error) {
+	if err := o.check(); err != nil {
+		return nil, err
+	}
 	plan, err := makePlan(ctx, src, o)
 	if err != nil {
-		return manifests.RelocationMap{}, Result{}, err
+		return nil, err
 	}
-	e, err := newEngine(src, o, plan)
-	if err != nil {
-		return manifests.RelocationMap{}, Result{}, err
+	return newEngine(src, o, plan)
+}
+
+// carryOut looks, lets allow have its say, and pushes.
+func (e *engine) carryOut(ctx context.Context, allow func() error) (manifests.RelocationMap, Result, error) {
+	err := e.run(ctx, allow)
+	if closing := e.rec.close(); err == nil {
+		err = closing
 	}
-	err = e.run(ctx)
 	done := map[Place]bool{}
 	for _, j := range e.jobs {
 		done[j.item.Place] = j.done
 	}
-	e.result.LeftOut = plan.LeftOut
-	return plan.relocation(func(it *Item) bool { return done[it.Place] }), e.result, err
+	e.result.LeftOut = e.plan.LeftOut
+	return e.plan.relocation(func(it *Item) bool { return done[it.Place] }), e.result, err
 }
 
 // State is what a registry has where an item is to go.
@@ -169,51 +215,3 @@ const (
 	Conflict State = "conflict" // it names something else
 	Unknown  State = "unknown"  // the registry did not say
 )
-
-// Preview is what Run would do.
-type Preview struct {
-	Plan   *Plan
-	Items  []ItemState // in the order of Plan.Items
-	Blobs  int         // distinct blobs of the items that are not there
-	Bytes  int64       // of these; less is sent where the registry has some of them
-	Writes int         // about how many requests Run would send beyond asking for tags
-}
-
-// ItemState is what the registry has in an item's place.
-type ItemState struct {
-	State State
-	Err   error // for Conflict and Unknown
-}
-
-// DryRun asks the registry for every tag and writes nothing.
-func DryRun(ctx context.Context, b *verify.Bundle, o Options) (*Preview, error) {
-	return dryRun(ctx, b, o)
-}
-
-func dryRun(ctx context.Context, src source, o Options) (*Preview, error) {
-	plan, err := makePlan(ctx, src, o)
-	if err != nil {
-		return nil, err
-	}
-	e, err := newEngine(src, o, plan)
-	if err != nil {
-		return nil, err
-	}
-	if err := e.inspect(ctx); err != nil {
-		return nil, err
-	}
-	p := &Preview{Plan: plan}
-	tasks := e.schedule()
-	for _, t := range tasks {
-		p.Blobs++
-		p.Bytes += t.desc.Size
-		p.Writes += 1 + len(t.repos)
-	}
-	for _, j := range e.jobs {
-		p.Items = append(p.Items, ItemState{State: cmp.Or(j.state, Unknown), Err: j.err})
-		if j.err == nil {
-			p.Writes += j.writes()
-		}
-	}
-	return p, nil
-}

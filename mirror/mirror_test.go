@@ -2,12 +2,9 @@ package mirror
 
 import (
 	"context"
-	"encoding/pem"
 	"errors"
 	"net/http"
 	"net/http/httptest"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -306,7 +303,7 @@ func TestPlanCollisions(t *testing.T) {
 		t.Errorf("error %v", err)
 	}
 	f.entries = f.entries[:2]
-	plan, err := makePlan(t.Context(), f, Options{To: "r.test/p", KeepHost: true})
+	plan, err := makePlan(t.Context(), f, Options{To: "r.test/p", Mapping: Mapping{Hosts: KeepHost}})
 	if err != nil || len(plan.Items) != 2 {
 		t.Fatalf("keeping hosts: %v", err)
 	}
@@ -347,10 +344,12 @@ func TestDryRun(t *testing.T) {
 	if diff := cmp.Diff([]State{Absent, Same, Conflict}, states); diff != "" {
 		t.Errorf("states (-want +got):\n%s", diff)
 	}
-	if p.Blobs != 2 || p.Bytes < 5000 {
-		t.Errorf("preview %+v", p)
+	if p.Totals.Blobs != 1 || p.Totals.Mounts != 1 || p.Totals.Bytes >= 5000 || p.Totals.Requests != 2+1+2 {
+		t.Errorf("totals %+v", p.Totals)
 	}
-	_ = as[*ConflictError](t, p.Items[2].Err)
+	if taken := p.Items[2]; taken.Tags[0].Have == "" || taken.Tags[0].Have == taken.Tags[0].Want || taken.Problem == "" {
+		t.Errorf("conflict %+v", taken)
+	}
 	for _, r := range reg.requests() {
 		if r.method != http.MethodHead {
 			t.Errorf("dry run sends %s", r)
@@ -423,11 +422,7 @@ func TestRunAuthenticated(t *testing.T) {
 	ts.EnableHTTP2 = true
 	ts.StartTLS()
 	t.Cleanup(ts.Close)
-	ca := filepath.Join(t.TempDir(), "ca.pem")
-	block := &pem.Block{Type: "CERTIFICATE", Bytes: ts.Certificate().Raw}
-	if err := os.WriteFile(ca, pem.EncodeToMemory(block), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	ca := authority(t, ts)
 	host := strings.TrimPrefix(ts.URL, "https://")
 	f := newFake(t)
 	signed(f)

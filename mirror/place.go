@@ -7,7 +7,6 @@ import (
 	"strings"
 
 	"github.com/airlock-project/airlock/bundle"
-	"github.com/opencontainers/go-digest"
 )
 
 // Place is where a reference goes in a registry: a repository name without the
@@ -25,41 +24,6 @@ var (
 	repositoryName = regexp.MustCompile(`^[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)*$`)
 	tagName        = regexp.MustCompile(`^[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}$`)
 )
-
-// Map returns the place of an item whose manifest has the digest root, below no
-// prefix. It depends on its arguments only.
-//
-//   - The host of a reference is left out, or becomes the first segment with ":"
-//     as "_" where keepHost is set.
-//   - docker.io/name means docker.io/library/name, as everywhere.
-//   - A reference without a host, as images from archives, charts, modules and
-//     files have, is taken as it is written.
-//   - A tag is kept, also beside a digest. A reference with only a digest is
-//     tagged sha256-<12 hex digits of root>, because registries collect what
-//     has no tag; one with neither is tagged latest.
-func Map(item bundle.Item, root digest.Digest, keepHost bool) (Place, error) {
-	r, err := parseReference(item)
-	if err != nil {
-		return Place{}, fmt.Errorf("map %s %q: %w", item.Kind, item.Ref, err)
-	}
-	p := Place{Repository: r.path, Tag: r.tag}
-	if keepHost && r.host != "" {
-		p.Repository = hostSegment(r.host) + "/" + r.path
-	}
-	switch {
-	case p.Tag == "" && r.digest:
-		p.Tag = "sha256-" + root.Encoded()[:12]
-	case p.Tag == "":
-		p.Tag = "latest"
-	}
-	if !repositoryName.MatchString(p.Repository) {
-		return Place{}, fmt.Errorf("map %s %q: %q is not a repository name: lower case letters, digits, and single separators between them are allowed", item.Kind, item.Ref, p.Repository)
-	}
-	if !tagName.MatchString(p.Tag) {
-		return Place{}, fmt.Errorf("map %s %q: %q is not a tag: up to 128 letters, digits, '.', '_' and '-' are allowed", item.Kind, item.Ref, p.Tag)
-	}
-	return p, nil
-}
 
 // reference is a reference in parts. digest says whether it names a digest,
 // which one does not matter here: the signed index says what is carried.

@@ -33,10 +33,10 @@ func TestMap(t *testing.T) {
 	}
 	for _, tt := range tests {
 		item := bundle.Item{Kind: tt.kind, Ref: tt.ref}
-		for keep, want := range map[bool]string{false: tt.strip, true: tt.keep} {
-			got, err := Map(item, root, keep)
+		for hosts, want := range map[HostMode]string{"": tt.strip, StripHost: tt.strip, KeepHost: tt.keep} {
+			got, err := Map(item, root, hosts)
 			if err != nil || got.String() != want {
-				t.Errorf("Map(%s %q, keepHost %v) = %s, %v; want %s", tt.kind, tt.ref, keep, got, err, want)
+				t.Errorf("Map(%s %q, %q) = %s, %v; want %s", tt.kind, tt.ref, hosts, got, err, want)
 			}
 		}
 	}
@@ -47,7 +47,7 @@ func TestMapRefuses(t *testing.T) {
 		"", ":v1", "quay.io/:v1", "quay.io/X:v1", "quay.io/a//b:1", "quay.io/../x:1", "/x:1",
 		"quay.io/x:", "quay.io/x:-1", "quay.io/x:" + strings.Repeat("a", 129), "a b:1", "x\x00:1",
 	} {
-		if got, err := Map(bundle.Item{Kind: bundle.KindImage, Ref: ref}, digest.FromString("r"), false); err == nil {
+		if got, err := Map(bundle.Item{Kind: bundle.KindImage, Ref: ref}, digest.FromString("r"), StripHost); err == nil {
 			t.Errorf("Map(%q) = %s, want an error", ref, got)
 		}
 	}
@@ -55,19 +55,20 @@ func TestMapRefuses(t *testing.T) {
 
 func FuzzMap(f *testing.F) {
 	for _, s := range []string{"quay.io/jetstack/x:v1", "postgres", "[::1]:5000/x@sha256:ab", "a:b:c/d:e", ""} {
-		f.Add(s, true)
-		f.Add(s, false)
+		for _, hosts := range []HostMode{StripHost, KeepHost, Flatten} {
+			f.Add(s, string(hosts))
+		}
 	}
 	root := digest.FromString("root")
-	f.Fuzz(func(t *testing.T, ref string, keep bool) {
-		p, err := Map(bundle.Item{Kind: bundle.KindImage, Ref: ref}, root, keep)
+	f.Fuzz(func(t *testing.T, ref, hosts string) {
+		p, err := Map(bundle.Item{Kind: bundle.KindImage, Ref: ref}, root, HostMode(hosts))
 		if err != nil {
 			return
 		}
 		if !repositoryName.MatchString(p.Repository) || !tagName.MatchString(p.Tag) {
 			t.Errorf("Map(%q) = %q", ref, p)
 		}
-		again, err := Map(bundle.Item{Kind: bundle.KindFile, Ref: p.String()}, root, keep)
+		again, err := Map(bundle.Item{Kind: bundle.KindFile, Ref: p.String()}, root, KeepHost)
 		if err != nil || again != p {
 			t.Errorf("Map(%q) = %q, read again %q, %v", ref, p, again, err)
 		}

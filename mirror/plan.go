@@ -12,6 +12,7 @@ import (
 
 	"github.com/airlock-project/airlock/bundle"
 	"github.com/airlock-project/airlock/manifests"
+	"github.com/airlock-project/airlock/mirror/target"
 	"github.com/airlock-project/airlock/verify"
 	"github.com/opencontainers/go-digest"
 )
@@ -38,6 +39,8 @@ type Item struct {
 	Origins   []Origin // the references that end up here
 	Platforms []string // of an index, sorted
 	Blobs     []bundle.Descriptor
+
+	sources []string // repositories of Origins
 
 	body  []*node // children first, the root last
 	refs  []*node // referrers and what they need, in the order of pushing
@@ -82,11 +85,15 @@ func makePlan(ctx context.Context, src source, o Options) (*Plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &planner{graph: newGraph(src), opts: o, host: host, prefix: prefix, items: map[Place]*Item{}, tags: map[Place]Origin{}}
+	limits := o.target().Limits()
+	p := &planner{
+		graph: newGraph(src), limits: limits, host: host, items: map[Place]*Item{}, tags: map[Place]Origin{},
+		mapper: &mapper{Mapping: o.Mapping, host: host, prefix: prefix, limits: limits, used: map[string]bool{}},
+	}
 	if err := p.read(); err != nil {
 		return nil, err
 	}
-	if err := errors.Join(p.problems...); err != nil {
+	if err := errors.Join(append(p.problems, p.mapper.unused())...); err != nil {
 		return nil, err
 	}
 	plan := &Plan{Bundle: src.Info().Digest, To: strings.TrimSuffix(o.To, "/"), host: host}
@@ -111,18 +118,20 @@ func comparePlaces(a, b Place) int {
 // planner collects a plan and what is wrong with it.
 type planner struct {
 	*graph
-	opts         Options
-	host, prefix string
-	items        map[Place]*Item
-	tags         map[Place]Origin // every tag that will be written
-	cosign       []cosigned
-	extra        map[digest.Digest]bool // referrers, cosign manifests, items without reference
-	problems     []error
+	mapper   *mapper
+	limits   target.Limits
+	host     string
+	items    map[Place]*Item
+	tags     map[Place]Origin // every tag that will be written
+	cosign   []cosigned
+	extra    map[digest.Digest]bool // referrers, cosign manifests, items without reference
+	problems []error
 }
 
 // cosigned is a cosign tag of the bundle, not yet assigned to an item.
 type cosigned struct {
-	Place
+	source  string // the repository it comes from
+	tag     string
 	subject digest.Digest
 	digest  digest.Digest
 	ref     string
@@ -152,25 +161,6 @@ func (p *planner) read() error {
 	return nil
 }
 
-// place maps an entry and checks the whole name.
-func (p *planner) place(e bundle.Entry) (Place, error) {
-	at, err := Map(e.Item, e.Digest, p.opts.KeepHost)
-	if err != nil {
-		return Place{}, err
-	}
-	if p.prefix != "" {
-		at.Repository = p.prefix + "/" + at.Repository
-	}
-	most := p.opts.limits().RepositoryMax
-	if most == 0 {
-		most = 255 - len(p.host) - 1
-	}
-	if len(at.Repository) > most {
-		return Place{}, fmt.Errorf("map %s %q: repository %q has %d bytes, %s takes %d", e.Kind, e.Ref, at.Repository, len(at.Repository), p.host, most)
-	}
-	return at, nil
-}
-
 // claim notes that a tag is going to be written and refuses a second meaning.
 func (p *planner) claim(at Place, ref string, d digest.Digest) error {
 	was, ok := p.tags[at]
@@ -182,9 +172,13 @@ func (p *planner) claim(at Place, ref string, d digest.Digest) error {
 }
 
 func (p *planner) addRoot(e bundle.Entry) error {
-	at, err := p.place(e)
+	at, err := p.mapper.place(e)
 	if err != nil {
 		return err
+	}
+	r, err := parseReference(e.Item)
+	if err != nil {
+		return fmt.Errorf("map %s %q: %w", e.Kind, e.Ref, err)
 	}
 	if err := p.claim(at, e.Ref, e.Digest); err != nil {
 		return err
@@ -198,6 +192,7 @@ func (p *planner) addRoot(e bundle.Entry) error {
 		it = &Item{Place: at, Root: n.desc}
 		p.items[at] = it
 	}
+	it.sources = append(it.sources, r.repository())
 	o := Origin{Kind: e.Kind, Ref: e.Ref, Digest: cmp.Or(n.derivedFrom, e.Digest)}
 	if !slices.Contains(it.Origins, o) {
 		it.Origins = append(it.Origins, o)
@@ -206,16 +201,17 @@ func (p *planner) addRoot(e bundle.Entry) error {
 }
 
 func (p *planner) addCosign(e bundle.Entry) error {
-	at, err := p.place(e)
+	// It goes where its subject goes, wherever that is mapped to.
+	r, err := parseReference(e.Item)
 	if err != nil {
-		return err
+		return fmt.Errorf("map %s %q: %w", e.Kind, e.Ref, err)
 	}
-	m := cosignTag.FindStringSubmatch(at.Tag)
+	m := cosignTag.FindStringSubmatch(r.tag)
 	if m == nil {
-		return fmt.Errorf("map %s %q: %q is not a tag that cosign makes", e.Kind, e.Ref, at.Tag)
+		return fmt.Errorf("map %s %q: %q is not a tag that cosign makes", e.Kind, e.Ref, r.tag)
 	}
 	p.cosign = append(p.cosign, cosigned{
-		Place: at, subject: digest.NewDigestFromEncoded(digest.SHA256, m[1]), digest: e.Digest, ref: e.Ref,
+		source: r.repository(), tag: r.tag, subject: digest.NewDigestFromEncoded(digest.SHA256, m[1]), digest: e.Digest, ref: e.Ref,
 	})
 	return nil
 }
@@ -242,10 +238,15 @@ func (p *planner) fill(ctx context.Context, it *Item) error {
 	it.body, it.refs = order[:body], order[body:]
 	it.Blobs = distinctBlobs(order)
 	it.Platforms = platforms(it.body[body-1])
-	most := cmp.Or(p.opts.limits().ManifestMax, 4<<20)
+	most := cmp.Or(p.limits.ManifestMax, 4<<20)
 	for _, n := range order {
 		if n.desc.Size > most {
 			return fmt.Errorf("manifest %s has %d bytes, %s takes %d", n.desc.Digest, n.desc.Size, p.host, most)
+		}
+	}
+	for _, b := range it.Blobs {
+		if p.limits.BlobMax > 0 && b.Size > p.limits.BlobMax {
+			return fmt.Errorf("blob %s has %d bytes, %s takes %d", b.Digest, b.Size, p.host, p.limits.BlobMax)
 		}
 	}
 	return nil
@@ -253,20 +254,20 @@ func (p *planner) fill(ctx context.Context, it *Item) error {
 
 func (p *planner) fillCosign(ctx context.Context, it *Item, seen map[digest.Digest]bool, order []*node) ([]*node, error) {
 	for _, c := range p.cosign {
-		if c.Repository != it.Repository || !seen[c.subject] {
+		if !slices.Contains(it.sources, c.source) || !seen[c.subject] {
 			continue
 		}
-		if slices.ContainsFunc(it.cosig, func(t tagged) bool { return t.tag == c.Tag }) {
+		if slices.ContainsFunc(it.cosig, func(t tagged) bool { return t.tag == c.tag }) {
 			continue
 		}
-		if err := p.claim(c.Place, c.ref, c.digest); err != nil {
+		if err := p.claim(Place{Repository: it.Repository, Tag: c.tag}, c.ref, c.digest); err != nil {
 			return nil, err
 		}
 		n, err := p.node(c.digest)
 		if err != nil {
 			return nil, err
 		}
-		it.cosig = append(it.cosig, tagged{tag: c.Tag, node: n})
+		it.cosig = append(it.cosig, tagged{tag: c.tag, node: n})
 		if order, err = p.closure(c.digest, seen, order); err != nil {
 			return nil, err
 		}
@@ -296,6 +297,11 @@ func (it *Item) manifests() func(yield func(*node) bool) {
 			}
 		}
 	}
+}
+
+// tagged reports whether a manifest is pushed under a tag of cosign's.
+func (it *Item) tagged(n *node) bool {
+	return slices.ContainsFunc(it.cosig, func(t tagged) bool { return t.node == n })
 }
 
 // distinctBlobs lists configs and layers in order of first mention.

@@ -2,11 +2,14 @@ package mirror
 
 import (
 	"context"
+	"encoding/pem"
 	"fmt"
 	"io"
 	"log"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -19,7 +22,6 @@ import (
 	_ "github.com/distribution/distribution/v3/registry/storage/driver/inmemory"
 	"github.com/olareg/olareg"
 	"github.com/olareg/olareg/config"
-	"github.com/sirupsen/logrus"
 	orasremote "oras.land/oras-go/v2/registry/remote"
 )
 
@@ -37,8 +39,10 @@ func (r request) String() string {
 
 // registry is a real registry with a log and, where wanted, faults before it.
 type registry struct {
-	host  string
-	noAPI bool // no referrers API, and an answer to it that oras-go does not know
+	host    string
+	handler http.Handler // the registry itself, without log and faults
+	caFile  string       // over TLS
+	noAPI   bool         // no referrers API, and an answer to it that oras-go does not know
 
 	mu    sync.Mutex
 	log   []request
@@ -68,9 +72,13 @@ func (w *statusWriter) WriteHeader(code int) {
 
 func (w *statusWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
-func serve(t testing.TB, h http.Handler) *registry {
+func serve(t testing.TB, h http.Handler) *registry { return serveOver(t, h, false) }
+
+// serveOver serves over TLS, where wanted, with an authority of its own and
+// HTTP/2 on offer.
+func serveOver(t testing.TB, h http.Handler, secure bool) *registry {
 	t.Helper()
-	reg := &registry{}
+	reg := &registry{handler: h}
 	ts := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body := &countingBody{ReadCloser: r.Body}
 		// A copy: net/http looks at the body of its own request to tell whether a
@@ -93,10 +101,27 @@ func serve(t testing.TB, h http.Handler) *registry {
 		h.ServeHTTP(sw, r)
 	}))
 	ts.Config.ErrorLog = log.New(io.Discard, "", 0) // connections that a test cuts
-	ts.Start()
 	t.Cleanup(ts.Close)
-	reg.host = strings.TrimPrefix(ts.URL, "http://")
+	if !secure {
+		ts.Start()
+		reg.host = strings.TrimPrefix(ts.URL, "http://")
+		return reg
+	}
+	ts.EnableHTTP2 = true
+	ts.StartTLS()
+	reg.host, reg.caFile = strings.TrimPrefix(ts.URL, "https://"), authority(t, ts)
 	return reg
+}
+
+// authority writes the certificate of a test server to a file.
+func authority(t testing.TB, ts *httptest.Server) string {
+	t.Helper()
+	name := filepath.Join(t.TempDir(), "ca.pem")
+	block := &pem.Block{Type: "CERTIFICATE", Bytes: ts.Certificate().Raw}
+	if err := os.WriteFile(name, pem.EncodeToMemory(block), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return name
 }
 
 func (r *registry) setFault(f func(http.ResponseWriter, *http.Request) bool) {
@@ -116,14 +141,16 @@ func (r *registry) requests() []request {
 
 func newOlareg(t testing.TB, referrers bool) *registry {
 	t.Helper()
-	s := olareg.New(config.Config{
-		Storage: config.ConfigStorage{StoreType: config.StoreMem},
-		API:     config.ConfigAPI{Referrer: config.ConfigAPIReferrer{Enabled: &referrers}},
-	})
-	t.Cleanup(func() { _ = s.Close() }) // memory only
-	reg := serve(t, s)
+	reg := serve(t, olaregHandler(t, config.ConfigStorage{StoreType: config.StoreMem}, referrers))
 	reg.noAPI = !referrers
 	return reg
+}
+
+func olaregHandler(t testing.TB, storage config.ConfigStorage, referrers bool) http.Handler {
+	t.Helper()
+	s := olareg.New(config.Config{Storage: storage, API: config.ConfigAPI{Referrer: config.ConfigAPIReferrer{Enabled: &referrers}}})
+	t.Cleanup(func() { _ = s.Close() }) // the storage goes with the test
+	return s
 }
 
 // repository opens a repository for reading back.
@@ -141,10 +168,10 @@ func (r *registry) repository(t testing.TB, path string) *orasremote.Repository 
 	return repo
 }
 
-func newDistribution(t testing.TB) *registry {
+func newDistribution(t testing.TB) *registry { return serve(t, distributionHandler(t)) }
+
+func distributionHandler(t testing.TB) http.Handler {
 	t.Helper()
-	t.Setenv("OTEL_TRACES_EXPORTER", "none")
-	logrus.SetOutput(io.Discard) // distribution logs there and nowhere else
 	c := &configuration.Configuration{Storage: configuration.Storage{
 		"inmemory":    configuration.Parameters{},
 		"maintenance": configuration.Parameters{"uploadpurging": map[any]any{"enabled": false}},
@@ -152,7 +179,7 @@ func newDistribution(t testing.TB) *registry {
 	c.Log.Level = "panic"
 	c.Log.AccessLog.Disabled = true
 	c.Catalog.MaxEntries = 100
-	return serve(t, handlers.NewApp(context.WithoutCancel(t.Context()), c))
+	return handlers.NewApp(context.WithoutCancel(t.Context()), c)
 }
 
 // registries are the real ones that every test of the whole path runs against.
@@ -193,6 +220,6 @@ func runPaused(ctx context.Context, src source, o Options) (Result, []time.Durat
 		waits = append(waits, backoff(attempt, err))
 		return nil
 	}
-	err = e.run(ctx)
+	err = e.run(ctx, nil)
 	return e.result, waits, err
 }

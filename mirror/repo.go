@@ -121,20 +121,27 @@ func (r *repo) manifest(ctx context.Context, method, reference string) (*http.Re
 	return r.Client.Do(req)
 }
 
-// pushOnce writes a manifest by digest, once for all items that hold it.
-func (r *repo) pushOnce(ctx context.Context, n *node) error {
+// once does a piece of work for a digest once for all that ask; where it
+// failed, the next one to ask tries again.
+func (r *repo) once(ctx context.Context, d digest.Digest, work func() error) error {
 	r.mu.Lock()
-	p, ok := r.pushed[n.desc.Digest]
+	p, ok := r.pushed[d]
 	if !ok {
 		p = newPromise()
-		r.pushed[n.desc.Digest] = p
+		r.pushed[d] = p
 	}
 	r.mu.Unlock()
 	if ok {
 		return p.wait(ctx)
 	}
-	p.fulfil(r.put(ctx, n, n.desc.Digest.String()))
-	return p.err
+	err := work()
+	if err != nil {
+		r.mu.Lock()
+		delete(r.pushed, d)
+		r.mu.Unlock()
+	}
+	p.fulfil(err)
+	return err
 }
 
 // put writes a manifest under a tag or its digest. For one with a subject

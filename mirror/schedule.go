@@ -126,7 +126,11 @@ func (e *engine) sendBlob(ctx context.Context, t *blobTask) {
 	from := t.from
 	for _, r := range t.repos {
 		err := context.Cause(ctx)
-		if err == nil {
+		switch {
+		case err != nil:
+		case e.rec.recalled(fact{Kind: factBlob, Repository: r.path, Digest: t.desc.Digest}):
+			e.recall(t.desc)
+		default:
 			err = e.bring(ctx, r, from, t.desc)
 		}
 		if err == nil && from == nil {
@@ -134,7 +138,19 @@ func (e *engine) sendBlob(ctx context.Context, t *blobTask) {
 		}
 		if err != nil {
 			err = fmt.Errorf("blob %s: %w", t.desc.Digest, e.opts.explain(err))
+			if fatal(err) {
+				e.stop(err)
+			}
 		}
 		t.done[r.path].fulfil(err)
 	}
+}
+
+// recall counts a blob that an earlier run noted as there.
+func (e *engine) recall(desc bundle.Descriptor) {
+	e.mu.Lock()
+	e.result.Reused++
+	e.mu.Unlock()
+	p := &progress{engine: e, object: desc.Digest.String(), size: desc.Size}
+	p.finish(true)
 }

@@ -4,14 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
 	"strings"
-	"sync"
 	"time"
 
-	"github.com/airlock-project/airlock/bundle"
+	"github.com/airlock-project/airlock/mirror/target"
 	"github.com/opencontainers/go-digest"
 	"oras.land/oras-go/v2/registry/remote/auth"
 )
@@ -19,12 +17,21 @@ import (
 // errProtocol marks answers that no registry should give.
 var errProtocol = errors.New("unexpected answer")
 
+// errLogin says that credentials were asked for when a body was under way that
+// cannot be sent twice.
+var errLogin = errors.New("the registry asked for credentials in the middle of an upload")
+
 // open starts an upload by asking for a mount, from another repository or, in
 // place of a HEAD request, from the repository itself. A nil location means the
 // blob is there.
 func (e *engine) open(ctx context.Context, r, from *repo, d digest.Digest) (*url.URL, error) {
 	q := url.Values{}
-	if e.noMount.Load() {
+	if !e.mountable(r, from) {
+		from = nil
+	}
+	// Not every registry that mounts says of a repository's own blob that it is
+	// there: the closing run, which expects to find blobs, asks outright.
+	if e.noMount.Load() || e.opts.Closing && from == nil {
 		if found, err := r.hasBlob(ctx, d); err != nil || found {
 			return nil, err
 		}
@@ -49,6 +56,19 @@ func (e *engine) open(ctx context.Context, r, from *repo, d digest.Digest) (*url
 		return nil, &openError{err}
 	}
 	return loc, nil
+}
+
+// mountable reports whether it makes sense to ask for a mount.
+func (e *engine) mountable(r, from *repo) bool {
+	if from == nil {
+		return false
+	}
+	if e.state.CrossMount != target.MountProject {
+		return true
+	}
+	a, _, _ := strings.Cut(r.path, "/")
+	b, _, _ := strings.Cut(from.path, "/")
+	return a == b
 }
 
 // hasBlob asks for a blob where mount requests do not.
@@ -132,86 +152,6 @@ func closing(loc *url.URL, d digest.Digest) string {
 	return u.String()
 }
 
-// sendPut sends the blob with the request that ends the upload.
-func (e *engine) sendPut(ctx context.Context, r *repo, loc *url.URL, desc bundle.Descriptor, p *progress) error {
-	resp, err := e.send(ctx, r, http.MethodPut, closing(loc, desc.Digest), desc, p)
-	if err != nil {
-		return err
-	}
-	defer drain(resp)
-	if resp.StatusCode != http.StatusCreated {
-		return readError(resp)
-	}
-	return nil
-}
-
-// sendPatch sends the blob in one piece and ends the upload after it. Pieces
-// are never cut: some registries lose all but the first.
-func (e *engine) sendPatch(ctx context.Context, r *repo, loc *url.URL, desc bundle.Descriptor, p *progress) error {
-	resp, err := e.send(ctx, r, http.MethodPatch, loc.String(), desc, p)
-	if err != nil {
-		return err
-	}
-	defer drain(resp)
-	switch resp.StatusCode {
-	case http.StatusAccepted, http.StatusCreated, http.StatusNoContent:
-	default:
-		return readError(resp)
-	}
-	if resp.Header.Get("Location") != "" {
-		if loc, err = location(loc, resp); err != nil {
-			return err
-		}
-	}
-	req, err := r.request(ctx, http.MethodPut, closing(loc, desc.Digest), http.NoBody)
-	if err != nil {
-		return err
-	}
-	end, err := r.Client.Do(req)
-	if err != nil {
-		return err
-	}
-	defer drain(end)
-	if end.StatusCode != http.StatusCreated {
-		return readError(end)
-	}
-	return nil
-}
-
-// send sends a blob's bytes. The request cannot be rewound on purpose: a
-// transport that repeats it would send to an upload that may be spoilt.
-func (e *engine) send(ctx context.Context, r *repo, method, to string, desc bundle.Descriptor, p *progress) (*http.Response, error) {
-	p.start()
-	src, err := e.src.Fetch(ctx, desc)
-	if err != nil {
-		return nil, &sourceError{err}
-	}
-	b := &body{src: src, left: desc.Size, progress: p}
-	var content io.Reader = b
-	if desc.Size == 0 {
-		src.Close()
-		content = http.NoBody
-	}
-	req, err := r.request(ctx, method, to, content)
-	if err != nil {
-		src.Close()
-		return nil, err
-	}
-	req.ContentLength = desc.Size
-	req.Header.Set("Content-Type", "application/octet-stream")
-	if desc.Size >= expectFrom {
-		req.Header.Set("Expect", "100-continue")
-	}
-	resp, err := r.Client.Do(req)
-	if bad := b.failure(); bad != nil {
-		if err == nil {
-			drain(resp)
-		}
-		return nil, bad
-	}
-	return resp, err
-}
-
 // abandon tells the registry that an upload will not be finished.
 func (r *repo) abandon(ctx context.Context, loc *url.URL) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
@@ -224,47 +164,4 @@ func (r *repo) abandon(ctx context.Context, loc *url.URL) {
 	if resp, err := r.Client.Do(req); err == nil {
 		drain(resp)
 	}
-}
-
-// sourceError is an error of the bundle, not of the registry.
-type sourceError struct{ error }
-
-func (e *sourceError) Unwrap() error { return e.error }
-
-// body is a blob on its way out. The transport reads it in a goroutine of its
-// own and may go on after the answer came.
-type body struct {
-	src      io.ReadCloser
-	progress *progress
-
-	mu   sync.Mutex
-	left int64
-	err  error
-}
-
-// Read implements io.Reader. An error of the source cuts the connection short
-// of the announced length, so that the registry cannot take what came.
-func (b *body) Read(p []byte) (int, error) {
-	n, err := b.src.Read(p)
-	b.mu.Lock()
-	b.left -= int64(n)
-	if err == io.EOF && b.left > 0 { //nolint:errorlint // io.Reader's contract is the bare io.EOF
-		err = io.ErrUnexpectedEOF
-	}
-	if err != nil && err != io.EOF { //nolint:errorlint // see above
-		b.err = &sourceError{err}
-		err = b.err
-	}
-	b.mu.Unlock()
-	b.progress.moved(int64(n))
-	return n, err
-}
-
-// Close implements io.Closer.
-func (b *body) Close() error { return b.src.Close() }
-
-func (b *body) failure() error {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.err
 }

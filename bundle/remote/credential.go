@@ -3,53 +3,114 @@ package remote
 import (
 	"context"
 	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
-	"regexp"
-	"strings"
+	"slices"
+	"sync"
+	"time"
 
 	"oras.land/oras-go/v2/registry/remote/auth"
 	"oras.land/oras-go/v2/registry/remote/credentials"
 )
 
-// maxAuthFile bounds an auth file; a thousand logins are about 200 KiB.
-const maxAuthFile = 4 << 20
+// The environment's login for Options.Target.
+const (
+	envUsername = "AIRLOCK_REGISTRY_USERNAME"
+	envPassword = "AIRLOCK_REGISTRY_PASSWORD"
+)
+
+// Native asks the chain of credentials that a registry's provider has: instance
+// roles, workload identity, a metadata server. source says which of them
+// answered, for people. A zero expires means that it is not known. It must be
+// safe for concurrent use.
+type Native func(ctx context.Context) (c Credential, source string, expires time.Time, err error)
 
 // keyring finds credentials. The first place that has some wins:
 //
 //  1. those given in the options,
-//  2. Options.AuthFile, else the file REGISTRY_AUTH_FILE names,
-//  3. docker's config: a helper for that very host, then its credsStore,
-//  4. docker's and podman's static logins, the longest path first,
-//  5. none: anonymous.
+//  2. the environment's, for the target only,
+//  3. Options.AuthFile, then the file REGISTRY_AUTH_FILE names,
+//  4. a helper that docker's config names for that very host,
+//  5. the provider's own chain,
+//  6. docker's and podman's stored logins, the longest path first,
+//  7. none: anonymous, except where a provider's chain was asked in vain.
 //
-// It never changes after it is made; helpers run when a host asks.
+// The provider comes before stored logins because those of ECR end after
+// twelve hours and those of Artifact Registry after one, and nobody clears them.
 type keyring struct {
-	given map[string]Credential
-	asked *authFile   // place 2, nil if not named
-	files []*authFile // docker's, then podman's
+	given     map[string]Credential
+	anonymous map[string]bool
+	env       map[string]Credential // by host: Options.Target
+	asked     []*authFile           // place 3
+	files     []*authFile           // docker's, then podman's
+	native    func(host string) Native
+	now       func() time.Time
+
+	mu      sync.Mutex
+	natives map[string]*nativeSource
+	grants  map[string][]*grant  // by the value of Basic authorization
+	used    map[string]*grant    // by host: the last handed out
+	tried   map[string][]Attempt // by host: what was refused
 }
 
-func newKeyring(given map[string]Credential, authFile string) (*keyring, error) {
-	k := &keyring{given: map[string]Credential{}}
-	for host, c := range given {
+func newKeyring(o Options) (*keyring, error) {
+	k := &keyring{
+		given: map[string]Credential{}, anonymous: map[string]bool{}, env: map[string]Credential{}, native: o.Native, now: time.Now,
+		natives: map[string]*nativeSource{}, grants: map[string][]*grant{}, used: map[string]*grant{}, tried: map[string][]Attempt{},
+	}
+	for host, c := range o.Credentials {
 		if err := checkHost(host); err != nil {
 			return nil, fmt.Errorf("credentials for host %q: %w", host, err)
 		}
 		k.given[canonicalHost(host)] = c
 	}
-	if authFile == "" {
-		authFile = os.Getenv("REGISTRY_AUTH_FILE")
-	}
-	if authFile != "" {
-		f, err := readAuthFile(authFile)
-		if err != nil {
-			return nil, fmt.Errorf("read auth file %q: %w", authFile, err)
+	for _, host := range o.Anonymous {
+		if err := checkHost(host); err != nil {
+			return nil, fmt.Errorf("anonymous host %q: %w", host, err)
 		}
-		k.asked = f
+		if _, ok := k.given[canonicalHost(host)]; ok {
+			return nil, fmt.Errorf("anonymous host %q: credentials were given for it", host)
+		}
+		k.anonymous[canonicalHost(host)] = true
+	}
+	if err := k.readEnv(o.Target); err != nil {
+		return nil, err
+	}
+	return k, k.readFiles(o.AuthFile)
+}
+
+// readEnv takes the environment's login, if there is a target to show it to.
+func (k *keyring) readEnv(target string) error {
+	if target == "" {
+		return nil
+	}
+	if err := checkHost(target); err != nil {
+		return fmt.Errorf("target host %q: %w", target, err)
+	}
+	user, password := os.Getenv(envUsername), os.Getenv(envPassword)
+	if (user == "") != (password == "") {
+		return fmt.Errorf("%s and %s: one is set and the other is not", envUsername, envPassword)
+	}
+	if user != "" {
+		k.env[canonicalHost(target)] = Credential{Username: user, Password: password}
+	}
+	return nil
+}
+
+func (k *keyring) readFiles(authFile string) error {
+	var named []string
+	for _, name := range []string{authFile, os.Getenv("REGISTRY_AUTH_FILE")} {
+		if name != "" && !slices.Contains(named, name) {
+			named = append(named, name)
+		}
+	}
+	for _, name := range named {
+		f, err := readAuthFile(name)
+		if err != nil {
+			return fmt.Errorf("read auth file %q: %w", name, err)
+		}
+		k.asked = append(k.asked, f)
 	}
 	for _, name := range defaultAuthFiles() {
 		f, err := readAuthFile(name)
@@ -57,52 +118,62 @@ func newKeyring(given map[string]Credential, authFile string) (*keyring, error) 
 			continue
 		}
 		if err != nil {
-			return nil, fmt.Errorf("read auth file %q: %w", name, err)
+			return fmt.Errorf("read auth file %q: %w", name, err)
 		}
 		k.files = append(k.files, f)
 	}
-	return k, nil
+	return nil
 }
 
-func defaultAuthFiles() []string {
-	var names []string
-	home, err := os.UserHomeDir()
-	if dir := os.Getenv("DOCKER_CONFIG"); dir != "" {
-		names = append(names, filepath.Join(dir, "config.json"))
-	} else if err == nil {
-		names = append(names, filepath.Join(home, ".docker", "config.json"))
-	}
-	if dir := os.Getenv("XDG_RUNTIME_DIR"); dir != "" {
-		names = append(names, filepath.Join(dir, "containers", "auth.json"))
-	}
-	if dir := os.Getenv("XDG_CONFIG_HOME"); dir != "" {
-		names = append(names, filepath.Join(dir, "containers", "auth.json"))
-	} else if err == nil {
-		names = append(names, filepath.Join(home, ".config", "containers", "auth.json"))
-	}
-	return names
-}
-
-// place is one possible answer: static credentials or a helper to run.
+// place is one possible answer: static credentials, a helper to run or a
+// provider's chain.
 type place struct {
 	where  string
-	helper string
 	cred   Credential
+	helper string
+	native *nativeSource
+	// final says that nothing else is tried once it was refused: a person chose it.
+	final bool
+}
+
+// ask returns what the place has, empty if nothing.
+func (p place) ask(ctx context.Context, host string) (Credential, error) {
+	if p.helper == "" {
+		return p.cred, nil
+	}
+	c, err := credentials.NewNativeStore(p.helper).Get(ctx, serverAddress(host))
+	if err != nil {
+		return c, fmt.Errorf("ask credential helper %q about %s: %w", p.helper, host, err)
+	}
+	return c, nil
 }
 
 // places lists the possible answers in order.
 func (k *keyring) places(host, repository string) []place {
 	host = canonicalHost(host)
+	if k.anonymous[host] {
+		return nil
+	}
 	var out []place
 	if c, ok := k.given[host]; ok {
-		out = append(out, place{where: "given for this run", cred: c})
+		out = append(out, place{where: "given for this run", cred: c, final: true})
 	}
-	if f := k.asked; f != nil {
+	if c, ok := k.env[host]; ok {
+		out = append(out, place{where: "environment " + envUsername, cred: c, final: true})
+	}
+	for _, f := range k.asked {
 		out = append(out, f.helpers(host)...)
+		out = append(out, f.store(host)...)
 		out = append(out, f.static(host, repository)...)
 	}
 	for _, f := range k.files {
 		out = append(out, f.helpers(host)...)
+	}
+	if n := k.nativeFor(host); n != nil {
+		out = append(out, place{where: "the provider's own credentials", native: n})
+	}
+	for _, f := range k.files {
+		out = append(out, f.store(host)...)
 	}
 	for _, f := range k.files {
 		out = append(out, f.static(host, repository)...)
@@ -114,24 +185,101 @@ func (k *keyring) places(host, repository string) []place {
 // whole if repository is empty.
 func (k *keyring) credential(repository string) auth.CredentialFunc {
 	return func(ctx context.Context, hostport string) (auth.Credential, error) {
-		for _, p := range k.places(hostport, repository) {
-			c := p.cred
-			if p.helper != "" {
-				var err error
-				c, err = credentials.NewNativeStore(p.helper).Get(ctx, serverAddress(hostport))
-				if err != nil {
-					return auth.EmptyCredential, fmt.Errorf("ask credential helper %q about %s: %w", p.helper, hostport, err)
-				}
-			}
-			if c != auth.EmptyCredential {
-				return c, nil
-			}
+		g, err := k.find(ctx, hostport, repository)
+		if err != nil || g == nil {
+			return auth.EmptyCredential, err
 		}
-		return auth.EmptyCredential, nil
+		g = k.current(ctx, g)
+		k.use(g)
+		return g.cred, nil
 	}
 }
 
+// find asks the places in order. No grant and no error means anonymous.
+func (k *keyring) find(ctx context.Context, hostport, repository string) (*grant, error) {
+	var nativeErr error
+	for _, p := range k.places(hostport, repository) {
+		if p.native != nil {
+			g, err := p.native.grant(ctx, k)
+			if err == nil {
+				return g, nil
+			}
+			if ctx.Err() != nil {
+				return nil, err
+			}
+			// A stored login may still do; if there is none, this is the answer.
+			nativeErr = err
+			continue
+		}
+		c, err := p.ask(ctx, hostport)
+		if err != nil {
+			return nil, err
+		}
+		if c != auth.EmptyCredential {
+			return k.record(&grant{host: canonicalHost(hostport), place: p, cred: c, source: p.where}), nil
+		}
+	}
+	if nativeErr != nil {
+		return nil, &AuthError{Host: hostport, Err: fmt.Errorf("find credentials: no login is stored, and the provider's own credentials: %w", nativeErr)}
+	}
+	return nil, nil
+}
+
+// record remembers what was handed out, so that the transport can replace it.
+// The same login handed out again is the same grant.
+func (k *keyring) record(g *grant) *grant {
+	g.issued = k.now()
+	key := basic(g.cred)
+	if key == "" {
+		return g
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for i, old := range k.grants[key] {
+		switch {
+		case old.host != g.host || old.source != g.source:
+		case g.place.native != nil: // the same again, but it may end later
+			k.grants[key][i] = g
+			return g
+		default:
+			return old
+		}
+	}
+	k.grants[key] = append(k.grants[key], g)
+	return g
+}
+
+func (k *keyring) use(g *grant) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.used[g.host] = g
+}
+
+// issuedFor returns the grant that a request to host with that authorization
+// rests on, or nil. The host may be a token service's.
+func (k *keyring) issuedFor(key, host string) *grant {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	list := k.grants[key]
+	for _, g := range list {
+		if g.host == canonicalHost(host) {
+			return g
+		}
+	}
+	if len(list) == 1 {
+		return list[0]
+	}
+	return nil
+}
+
 func (k *keyring) source(host string) string {
+	host = canonicalHost(host)
+	k.mu.Lock()
+	g := k.used[host]
+	k.mu.Unlock()
+	if g != nil {
+		return g.source
+	}
 	if p := k.places(host, ""); len(p) > 0 {
 		return p[0].where
 	}
@@ -143,10 +291,7 @@ func (k *keyring) source(host string) string {
 func (k *keyring) path(host, repository string) string {
 	host = canonicalHost(host)
 	longest := ""
-	for _, f := range append([]*authFile{k.asked}, k.files...) {
-		if f == nil {
-			continue
-		}
+	for _, f := range slices.Concat(k.asked, k.files) {
 		for _, key := range prefixes(host, repository) {
 			if _, ok := f.auths[key]; ok && key != host && len(key) > len(longest) {
 				longest = key
@@ -156,148 +301,11 @@ func (k *keyring) path(host, repository string) string {
 	return longest
 }
 
-// authFile is what matters of a docker config.json or podman auth.json.
-type authFile struct {
-	name       string
-	auths      map[string]Credential // by canonical "host" or "host/path"
-	credHelper map[string]string
-	credsStore string
-}
-
-var helperPattern = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`)
-
-func readAuthFile(name string) (*authFile, error) {
-	data, err := readLimited(name, maxAuthFile)
-	if err != nil {
-		return nil, err
+// basic is a login as Basic authorization carries it (RFC 7617), or "" for what
+// is shown in another way.
+func basic(c Credential) string {
+	if c.Username == "" || c.RefreshToken != "" || c.AccessToken != "" {
+		return ""
 	}
-	var doc struct {
-		Auths       map[string]json.RawMessage `json:"auths"`
-		CredHelpers map[string]string          `json:"credHelpers"`
-		CredsStore  string                     `json:"credsStore"`
-	}
-	if len(data) > 0 {
-		if err := json.Unmarshal(data, &doc); err != nil {
-			// The decoder quotes what it stumbled over, and this file holds secrets.
-			return nil, errors.New("not a JSON document with auths, credHelpers or credsStore")
-		}
-	}
-	f := &authFile{name: name, auths: map[string]Credential{}, credHelper: map[string]string{}, credsStore: doc.CredsStore}
-	for host, helper := range doc.CredHelpers {
-		if !helperPattern.MatchString(helper) {
-			return nil, fmt.Errorf("credHelpers for %q: %q is not the name of a helper", host, helper)
-		}
-		f.credHelper[canonicalHost(host)] = helper
-	}
-	if f.credsStore != "" && !helperPattern.MatchString(f.credsStore) {
-		return nil, fmt.Errorf("credsStore: %q is not the name of a helper", f.credsStore)
-	}
-	for key, raw := range doc.Auths {
-		c, err := decodeAuth(raw)
-		if err != nil {
-			return nil, fmt.Errorf("auths for %q: %w", key, err)
-		}
-		canonical := canonicalKey(key)
-		// Two spellings of one host: the plain one wins, whatever the map's order.
-		if _, ok := f.auths[canonical]; !ok || key == canonical {
-			f.auths[canonical] = c
-		}
-	}
-	return f, nil
-}
-
-// decodeAuth reads one login. Its errors hold nothing of the input.
-func decodeAuth(raw json.RawMessage) (Credential, error) {
-	var a struct {
-		Auth          string `json:"auth"`
-		Username      string `json:"username"`
-		Password      string `json:"password"`
-		IdentityToken string `json:"identitytoken"`
-		RegistryToken string `json:"registrytoken"`
-	}
-	if err := json.Unmarshal(raw, &a); err != nil {
-		return Credential{}, errors.New("not a login")
-	}
-	c := Credential{Username: a.Username, Password: a.Password, RefreshToken: a.IdentityToken, AccessToken: a.RegistryToken}
-	if a.Auth != "" {
-		plain, err := base64.StdEncoding.DecodeString(a.Auth)
-		user, password, ok := strings.Cut(string(plain), ":")
-		if err != nil || !ok {
-			return Credential{}, errors.New("auth is not base64 of user:password")
-		}
-		c.Username, c.Password = user, strings.TrimRight(password, "\x00")
-	}
-	return c, nil
-}
-
-func (f *authFile) helpers(host string) []place {
-	if h := f.credHelper[host]; h != "" {
-		return []place{{where: fmt.Sprintf("credential helper %q named in %s", h, f.name), helper: h}}
-	}
-	if f.credsStore != "" {
-		return []place{{where: fmt.Sprintf("credential store %q named in %s", f.credsStore, f.name), helper: f.credsStore}}
-	}
-	return nil
-}
-
-func (f *authFile) static(host, repository string) []place {
-	for _, key := range prefixes(host, repository) {
-		if c, ok := f.auths[key]; ok && c != auth.EmptyCredential {
-			return []place{{where: fmt.Sprintf("login for %s in %s", key, f.name), cred: c}}
-		}
-	}
-	return nil
-}
-
-// prefixes lists what a login for the repository may be filed under, longest
-// first, as containers-auth.json(5) says.
-func prefixes(host, repository string) []string {
-	var out []string
-	key := host
-	if repository != "" {
-		key += "/" + repository
-	}
-	for key != host {
-		out = append(out, key)
-		key = key[:strings.LastIndexByte(key, '/')]
-	}
-	return append(out, host)
-}
-
-// canonicalKey brings a key of "auths" into the form "host" or "host/path".
-// Keys with a scheme are docker's old form and mean the host.
-func canonicalKey(key string) string {
-	rest, ok := strings.CutPrefix(key, "https://")
-	if !ok {
-		rest, ok = strings.CutPrefix(key, "http://")
-	}
-	host, path, _ := strings.Cut(rest, "/")
-	if path = strings.TrimSuffix(path, "/"); ok || path == "v1" || path == "v2" {
-		path = ""
-	}
-	if path == "" {
-		return canonicalHost(host)
-	}
-	return canonicalHost(host) + "/" + path
-}
-
-// canonicalHost gives Docker Hub its one name.
-func canonicalHost(host string) string {
-	rest, ok := strings.CutPrefix(host, "https://")
-	if ok {
-		host, _, _ = strings.Cut(rest, "/")
-	}
-	switch host = strings.ToLower(host); host {
-	case "index.docker.io", "registry-1.docker.io":
-		return DefaultHost
-	}
-	return host
-}
-
-// serverAddress is what helpers know a host as.
-func serverAddress(host string) string {
-	if canonicalHost(host) == DefaultHost {
-		return "https://index.docker.io/v1/"
-	}
-	return host
+	return base64.StdEncoding.EncodeToString([]byte(c.Username + ":" + c.Password))
 }

@@ -101,6 +101,12 @@ const maxMessage = 300
 // with its host, a URL or a host. Errors it does not know, those it already explained, and the
 // context's come back as they are.
 func Explain(err error, object string) error {
+	if ue, ok := errors.AsType[*url.Error](err); ok {
+		// Our transport's own refusal; what is around it holds the whole URL.
+		if refused, ok := errors.AsType[*AuthError](ue.Err); ok {
+			return refused
+		}
+	}
 	if err == nil || explained(err) {
 		return err
 	}

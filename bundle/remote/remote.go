@@ -11,6 +11,7 @@
 package remote
 
 import (
+	"crypto/x509"
 	"fmt"
 	"maps"
 	"net/http"
@@ -42,9 +43,19 @@ type Options struct {
 	// Credentials maps "host" or "host:port" to what to show there. They come
 	// before all others.
 	Credentials map[string]Credential
-	// AuthFile is a file as docker and podman write it. It comes before the
-	// files of docker and podman; without it REGISTRY_AUTH_FILE is used.
+	// Target is the host, optionally with a port, that the environment's login
+	// AIRLOCK_REGISTRY_USERNAME and AIRLOCK_REGISTRY_PASSWORD is for. It is shown
+	// to no other.
+	Target string
+	// AuthFile is a file as docker and podman write it. It comes before the one
+	// that REGISTRY_AUTH_FILE names, and both before docker's and podman's own.
 	AuthFile string
+	// Native returns the chain of the provider whose host that is, or nil for a
+	// host of none. It must match whole host names: credentials go nowhere else.
+	// A host of a provider is never spoken to anonymously unless listed below.
+	Native func(host string) Native
+	// Anonymous lists the hosts, "host" or "host:port", that are shown nothing.
+	Anonymous []string
 	// UserAgent is sent with every request; "airlock" if empty.
 	UserAgent string
 	// Attempts bounds how often one request is sent; 0 means 8.
@@ -61,6 +72,7 @@ const (
 // Hosts makes clients. It is safe for concurrent use.
 type Hosts struct {
 	plain   map[string]bool
+	caFiles map[string]string // by the certificate's bytes
 	http    *http.Client
 	keyring *keyring
 	auth    *auth.Client // for credentials that belong to a whole host
@@ -78,7 +90,7 @@ func New(o Options) (*Hosts, error) {
 		}
 		plain[strings.ToLower(h)] = true
 	}
-	roots, err := loadRoots(o.CAFiles)
+	roots, caFiles, err := loadRoots(o.CAFiles)
 	if err != nil {
 		return nil, err
 	}
@@ -86,11 +98,11 @@ func New(o Options) (*Hosts, error) {
 	if err != nil {
 		return nil, err
 	}
-	ring, err := newKeyring(o.Credentials, o.AuthFile)
+	ring, err := newKeyring(o)
 	if err != nil {
 		return nil, err
 	}
-	h := &Hosts{plain: plain, keyring: ring, byPath: map[string]*auth.Client{}}
+	h := &Hosts{plain: plain, caFiles: caFiles, keyring: ring, byPath: map[string]*auth.Client{}}
 	h.http = newHTTPClient(h, roots, resolve, o)
 	h.auth = h.newAuth("")
 	return h, nil
@@ -154,10 +166,18 @@ func (h *Hosts) Scheme(host string) string {
 	return "https"
 }
 
-// CredentialSource says where the credentials for a host come from, for
-// people: a file, a helper, or "none (anonymous)". It runs no helper and never
-// returns a secret.
+// CredentialSource says, for people, where the credentials last shown to a host
+// came from: a file, a helper, a provider's chain, or "none (anonymous)". Before
+// the first request it names the first place that will be asked. It asks none
+// and never returns a secret.
 func (h *Hosts) CredentialSource(host string) string { return h.keyring.source(host) }
+
+// Login says what was shown to a host so far, and what it refused.
+func (h *Hosts) Login(host string) Login { return h.keyring.login(host) }
+
+// CAFile returns the file of Options.CAFiles that holds a certificate, or "" if
+// none does.
+func (h *Hosts) CAFile(c *x509.Certificate) string { return h.caFiles[string(c.Raw)] }
 
 func (h *Hosts) isPlain(host string) bool {
 	host = strings.ToLower(host)

@@ -26,7 +26,9 @@ func hermetic(t *testing.T) {
 	for _, v := range []string{"HOME", "DOCKER_CONFIG", "XDG_RUNTIME_DIR", "XDG_CONFIG_HOME"} {
 		t.Setenv(v, dir)
 	}
-	t.Setenv("REGISTRY_AUTH_FILE", "")
+	for _, v := range []string{"REGISTRY_AUTH_FILE", envUsername, envPassword} {
+		t.Setenv(v, "")
+	}
 }
 
 func newHosts(t *testing.T, o Options) *Hosts {
@@ -292,7 +294,7 @@ func TestCredentialOrder(t *testing.T) {
 		{"asked.test/a", "asked.test", "asked", "asked.json"},
 		{"helped.test/a", "helped.test", "helper", `helper "known"`},
 		{"docker.io/org/a", "registry-1.docker.io", "helper", `helper "known"`},
-		{"fallback.test/a", "fallback.test", "fallback", `helper "unknown"`},
+		{"fallback.test/a", "fallback.test", "fallback", "login for fallback.test"},
 		{"old.test/a", "old.test", "old", "config.json"},
 		{"paths.test/other", "paths.test", "whole", "auth.json"},
 		{"paths.test/teams/x", "paths.test", "whole", ""},
@@ -339,7 +341,7 @@ func FuzzAuthFile(f *testing.F) {
 		if err != nil {
 			return
 		}
-		k := &keyring{asked: a}
+		k := &keyring{asked: []*authFile{a}}
 		for key := range a.auths {
 			host, path, _ := strings.Cut(key, "/")
 			if got := k.path(host, path); got != "" && got != key {

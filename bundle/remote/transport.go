@@ -38,7 +38,7 @@ const (
 )
 
 // newHTTPClient stacks the transports: rules for hosts on the outside, then
-// retry, then the watch for stalls, which must see each attempt by itself.
+// credentials that end, then retry, then the watch for stalls, which must see each attempt by itself.
 func newHTTPClient(h *Hosts, roots *x509.CertPool, resolve map[string]string, o Options) *http.Client {
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
@@ -66,7 +66,7 @@ func newHTTPClient(h *Hosts, roots *x509.CertPool, resolve map[string]string, o 
 	}
 	retry := &retryTransport{base: &stallTransport{base: base}, attempts: attempts}
 	return &http.Client{
-		Transport:     &ruleTransport{base: retry, hosts: h, agent: agent},
+		Transport:     &ruleTransport{base: &renewTransport{base: retry, ring: h.keyring}, hosts: h, agent: agent},
 		CheckRedirect: checkRedirect,
 	}
 }
@@ -181,25 +181,28 @@ func proxyUnless(resolve map[string]string) func(*http.Request) (*url.URL, error
 }
 
 // loadRoots returns the system's certificates and those of files, or nil,
-// which means the system's, if there are no files.
-func loadRoots(files []string) (*x509.CertPool, error) {
+// which means the system's, if there are no files; and the file that each
+// certificate came from.
+func loadRoots(files []string) (*x509.CertPool, map[string]string, error) {
 	if len(files) == 0 {
-		return nil, nil
+		return nil, nil, nil
 	}
 	pool, err := x509.SystemCertPool()
 	if err != nil {
-		return nil, fmt.Errorf("load the system's CA certificates: %w", err)
+		return nil, nil, fmt.Errorf("load the system's CA certificates: %w", err)
 	}
+	from := map[string]string{}
 	for _, name := range files {
 		certs, err := readCertificates(name)
 		if err != nil {
-			return nil, fmt.Errorf("read CA file %q: %w", name, err)
+			return nil, nil, fmt.Errorf("read CA file %q: %w", name, err)
 		}
 		for _, c := range certs {
 			pool.AddCert(c)
+			from[string(c.Raw)] = name
 		}
 	}
-	return pool, nil
+	return pool, from, nil
 }
 
 func readCertificates(name string) ([]*x509.Certificate, error) {

@@ -13,6 +13,7 @@ import (
 	"github.com/airlock-project/airlock/bundle/remote"
 	"github.com/airlock-project/airlock/install"
 	"github.com/airlock-project/airlock/manifests"
+	"github.com/airlock-project/airlock/mirror"
 	"github.com/airlock-project/airlock/verify"
 	"github.com/airlock-project/airlock/verify/sign"
 	"github.com/spf13/cobra"
@@ -76,11 +77,11 @@ func (a *app) runInstall(ctx context.Context, path string, f installFlags) error
 	if o.Sign, o.KeyID, err = a.identity(ctx, site, o.SiteDir, f.passwordFile); err != nil {
 		return err
 	}
-	hosts, err := a.siteHosts(site, o.SiteDir)
+	hosts, t, err := a.siteRegistry(ctx, site, o.SiteDir)
 	if err != nil {
 		return err
 	}
-	o.Probes, o.Actions = a.kinds(hosts, site)
+	o.Probes, o.Actions = a.kinds(hosts, t, site)
 	var floor int64
 	if !f.allowOlder {
 		if floor, err = install.Floor(o.State); err != nil {
@@ -187,11 +188,14 @@ func (a *app) identity(ctx context.Context, site *manifests.Site, dir, passwordF
 	return k.Blob, k.Fingerprint(), nil
 }
 
-// siteHosts makes the clients that the site's registry block describes.
-func (a *app) siteHosts(site *manifests.Site, dir string) (*remote.Hosts, error) {
+// siteRegistry makes the clients that the site's registry block describes, and
+// the adapter for its registry.
+func (a *app) siteRegistry(ctx context.Context, site *manifests.Site, dir string) (*remote.Hosts, mirror.Target, error) {
 	extra := remote.Options{}
+	host := ""
 	if r := site.Registry; r != nil {
-		host, _, _ := strings.Cut(r.To, "/")
+		host, _, _ = strings.Cut(r.To, "/")
+		extra.Target = host
 		if r.CA != "" {
 			extra.CAFiles = append(extra.CAFiles, resolvePath(dir, strings.TrimPrefix(r.CA, "file:")))
 		}
@@ -201,12 +205,16 @@ func (a *app) siteHosts(site *manifests.Site, dir string) (*remote.Hosts, error)
 		if r.Username != "" {
 			pass, err := install.SecretsFrom(dir)(r.Password)
 			if err != nil {
-				return nil, fmt.Errorf("site %s: registry.password: %w", site.Name, err)
+				return nil, nil, fmt.Errorf("site %s: registry.password: %w", site.Name, err)
 			}
 			extra.Credentials = map[string]remote.Credential{host: {Username: r.Username, Password: strings.TrimRight(string(pass), "\r\n")}}
 		}
 	}
-	return a.hosts(extra)
+	if host == "" {
+		hosts, err := a.hosts(extra)
+		return hosts, nil, err
+	}
+	return a.connect(ctx, host, loginFlags{}, extra)
 }
 
 // stateOf finds the state directory of a checklist command and says it.

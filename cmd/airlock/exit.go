@@ -205,7 +205,13 @@ func placeRows(l line) rows {
 			return pathVerdict(l, e), true
 		},
 		is(func(e *target.Problem) verdict { return verdict{exitFailed, e.Remedy} }),
-		always[*mirror.CollisionError](exitUsage, "two items would get one name: use --keep-host"),
+		always[*mirror.CollisionError](exitUsage, "two items would get one name: use --keep-host, --flatten or --map"),
+		always[*mirror.OverrideError](exitUsage, "correct --map: airlock bundle inspect lists references and names"),
+		always[*mirror.NameError](exitUsage, "put it elsewhere with --map REF=REPOSITORY, or use another prefix, --flatten or --keep-host"),
+		is(func(e *mirror.RefusedError) verdict { return verdict{exitFailed, e.Notices[0].Remedy} }),
+		always[*mirror.MovedError](exitFailed, "nothing was sent: make a new plan with --dry-run --output json and review what changed"),
+		always[*mirror.BusyError](exitFailed, "wait for the other run to end, or give another --record"),
+		always[*mirror.VerifyError](exitPartial, "what was pushed did not come back: ask whoever runs the registry, then run the same command again"),
 		is(func(e *remote.AuthError) verdict {
 			return verdict{exitFailed, "log in to " + e.Host + " (docker login, podman login), or give --auth-file"}
 		}),

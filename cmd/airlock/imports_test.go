@@ -48,6 +48,9 @@ var layers = []layer{
 	// The types that adapters and engine share lie in the adapters' parent.
 	{"./mirror/target", []string{"./bundle", "./manifests"}},
 	{"./mirror/target/...", []string{"./mirror/target", "./bundle", "./bundle/remote", "./manifests"}},
+	{"./mirror/check", []string{"./mirror/target", "./bundle/remote"}},
+	{"./mirror/relocate", []string{"./bundle/remote", "./manifests"}},
+	{"./mirror/job", []string{"./bundle/remote"}},
 	{"./mirror", []string{"./mirror/target", "./verify", "./bundle", "./bundle/archive", "./bundle/remote", "./manifests"}},
 
 	{"./install", []string{"./verify", "./bundle", "./manifests"}},

@@ -18,13 +18,12 @@ import (
 	"github.com/airlock-project/airlock/install/probe/x509"
 	"github.com/airlock-project/airlock/manifests"
 	"github.com/airlock-project/airlock/mirror"
-	"github.com/airlock-project/airlock/mirror/target/oci"
 	"github.com/airlock-project/airlock/verify"
 )
 
 // kinds registers every kind of step this version knows. Packages mirror and
 // install do not know each other: a step that mirrors gets functions from here.
-func (a *app) kinds(hosts *remote.Hosts, site *manifests.Site) (map[string]install.Probe, map[string]install.Action) {
+func (a *app) kinds(hosts *remote.Hosts, t mirror.Target, site *manifests.Site) (map[string]install.Probe, map[string]install.Action) {
 	probes := map[string]install.Probe{
 		"vendor.chain": vendor.Probe{},
 		"file.digest":  file.Probe{},
@@ -41,7 +40,7 @@ func (a *app) kinds(hosts *remote.Hosts, site *manifests.Site) (map[string]insta
 		"mirror": mirroraction.Action{
 			Place: siteTarget(site),
 			Push: func(ctx context.Context, b *verify.Bundle) (manifests.RelocationMap, error) {
-				o, err := a.siteMirror(hosts, site)
+				o, err := siteMirror(hosts, t, site)
 				if err != nil {
 					return manifests.RelocationMap{}, err
 				}
@@ -50,7 +49,7 @@ func (a *app) kinds(hosts *remote.Hosts, site *manifests.Site) (map[string]insta
 				return m, err
 			},
 			Preview: func(ctx context.Context, b *verify.Bundle) (install.Change, error) {
-				o, err := a.siteMirror(hosts, site)
+				o, err := siteMirror(hosts, t, site)
 				if err != nil {
 					return install.Change{}, err
 				}
@@ -66,11 +65,11 @@ func (a *app) kinds(hosts *remote.Hosts, site *manifests.Site) (map[string]insta
 }
 
 // siteMirror says where the site wants its content.
-func (a *app) siteMirror(hosts *remote.Hosts, site *manifests.Site) (mirror.Options, error) {
+func siteMirror(hosts *remote.Hosts, t mirror.Target, site *manifests.Site) (mirror.Options, error) {
 	if site.Registry == nil {
 		return mirror.Options{}, errors.New("site.yaml names no registry: add registry: {to: HOST/PREFIX}")
 	}
-	return mirror.Options{To: site.Registry.To, Hosts: hosts, Target: oci.Target{}}, nil
+	return mirror.Options{To: site.Registry.To, Hosts: hosts, Target: t}, nil
 }
 
 // siteTarget is where the site wants its content, "" if it does not say.
@@ -81,17 +80,20 @@ func siteTarget(site *manifests.Site) string {
 	return site.Registry.To
 }
 
-// previewChange puts a preview into the words of a plan.
-func previewChange(p *mirror.Preview) install.Change {
+// previewChange puts a plan into the words of a checklist's plan.
+func previewChange(d *mirror.Document) install.Change {
 	c := install.Change{Nothing: true}
+	for _, n := range d.Notices {
+		c.Details = append(c.Details, n.Text)
+	}
 	send := 0
-	for i, it := range p.Plan.Items {
-		if p.Items[i].State != mirror.Same {
+	for _, it := range d.Items {
+		if it.State != mirror.Same {
 			c.Nothing = false
 			send++
-			c.Details = append(c.Details, fmt.Sprintf("%s %s", p.Items[i].State, it.Place))
+			c.Details = append(c.Details, fmt.Sprintf("%s %s:%s", it.State, it.Repository, it.Tag))
 		}
 	}
-	c.Summary = fmt.Sprintf("send %d of %d items to %s, up to %s", send, len(p.Plan.Items), p.Plan.To, megabytes(p.Bytes))
+	c.Summary = fmt.Sprintf("send %d of %d items to %s, up to %s", send, len(d.Items), d.Target, megabytes(d.Totals.Bytes))
 	return c
 }

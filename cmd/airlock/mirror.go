@@ -14,7 +14,6 @@ import (
 	"github.com/airlock-project/airlock/bundle/remote"
 	"github.com/airlock-project/airlock/manifests"
 	"github.com/airlock-project/airlock/mirror"
-	"github.com/airlock-project/airlock/mirror/target/oci"
 	"github.com/airlock-project/airlock/verify"
 	"github.com/spf13/cobra"
 )
@@ -24,11 +23,19 @@ type mirrorFlags struct {
 	trustFlags
 	to       string
 	keepHost bool
+	flatten  bool
+	suffix   string
+	mapping  []string
 	dryRun   bool
+	plan     string
+	record   string
+	verify   string
+	shard    string
+	closing  bool
 	workers  int
 	mapFile  string
-	username string
-	passFile string
+	login    loginFlags
+	job      jobFlags
 }
 
 func (a *app) mirror() *cobra.Command {
@@ -39,17 +46,30 @@ func (a *app) mirror() *cobra.Command {
 come last. A tag that exists with other content is a conflict, never overwritten.
 quay.io/jetstack/x:v1 goes to REGISTRY/PREFIX/jetstack/x:v1.`,
 		Args: args(cobra.ExactArgs(1)),
-		RunE: func(cmd *cobra.Command, list []string) error { return a.runMirror(cmd.Context(), list[0], f) },
+		RunE: func(cmd *cobra.Command, list []string) error {
+			if f.job.file != "" {
+				return a.renderJob(cmd, list[0], f)
+			}
+			return a.runMirror(cmd.Context(), list[0], f)
+		},
 	}
 	f.trustFlags.add(cmd)
 	fl := cmd.Flags()
 	fl.StringVar(&f.to, "to", "", "`registry[/prefix]` to push to")
 	fl.BoolVar(&f.keepHost, "keep-host", false, "keep the source host as the first segment of the repository")
-	fl.BoolVar(&f.dryRun, "dry-run", false, "show what would be sent, change nothing")
-	fl.IntVar(&f.workers, "workers", 0, "blobs sent at once; 0 is the default, 8")
+	fl.BoolVar(&f.flatten, "flatten", false, "make one segment of every repository: name-<8 hex digits of the source>")
+	fl.StringVar(&f.suffix, "tag-suffix", "", "append `text` to every tag, where tags cannot be moved")
+	fl.StringArrayVar(&f.mapping, "map", nil, "`REF=REPOSITORY[:TAG]` puts one item, by reference or name, elsewhere below the prefix")
+	fl.BoolVar(&f.dryRun, "dry-run", false, "show what would be sent, change nothing; with --output json this is a plan")
+	fl.StringVar(&f.plan, "plan", "", "carry out the plan in `file`, and refuse if the registry moved meanwhile")
+	fl.StringVar(&f.record, "record", "", "keep what was done in `directory`, so that the next run asks less")
+	fl.StringVar(&f.verify, "verify", "head", "what to read back: `head`, sample or full")
+	fl.StringVar(&f.shard, "shard", "", "send the blobs of part `i/n` only, i from 0")
+	fl.BoolVar(&f.closing, "closing", false, "shards have sent the blobs: push what is left")
+	fl.IntVar(&f.workers, "workers", 0, "blobs sent at once (default 8)")
 	fl.StringVar(&f.mapFile, "relocation-map", "", "write the relocation map to `file`")
-	fl.StringVar(&f.username, "username", "", "registry user `name`; the password comes from --password-file")
-	fl.StringVar(&f.passFile, "password-file", "", "`file` with the registry password")
+	f.login.add(cmd)
+	f.job.add(cmd)
 	return cmd
 }
 
@@ -77,13 +97,17 @@ func counts(r mirror.Result) mirrorCounts {
 }
 
 func (a *app) runMirror(ctx context.Context, path string, f mirrorFlags) error {
+	doc, err := readPlan(&f)
+	if err != nil {
+		return err
+	}
 	if f.to == "" {
 		return &usageError{errors.New("--to is required: the registry to push to")}
 	}
 	if err := f.check(); err != nil {
 		return err
 	}
-	o, err := a.mirrorOptions(f)
+	o, err := a.mirrorOptions(ctx, f)
 	if err != nil {
 		return err
 	}
@@ -93,13 +117,20 @@ func (a *app) runMirror(ctx context.Context, path string, f mirrorFlags) error {
 	}
 	defer b.Close()
 	if f.dryRun {
-		p, err := mirror.DryRun(ctx, b, o)
+		d, err := mirror.DryRun(ctx, b, o)
 		if err != nil {
 			return err
 		}
-		return a.preview(p)
+		return errors.Join(a.result(d, func(w io.Writer) { printPlan(w, d) }), conflicts(d))
 	}
-	m, res, err := mirror.Run(ctx, b, o)
+	var m manifests.RelocationMap
+	var res mirror.Result
+	if doc != nil {
+		o.To, o.Mapping = "", mirror.Mapping{}
+		m, res, err = mirror.RunPlan(ctx, b, doc, o)
+	} else {
+		m, res, err = mirror.Run(ctx, b, o)
+	}
 	if f.mapFile != "" && len(m.Entries) > 0 {
 		err = errors.Join(err, writeMap(f.mapFile, &m))
 	}
@@ -115,10 +146,6 @@ func (f mirrorFlags) check() error {
 	switch {
 	case strings.Contains(f.to, "://"):
 		return &settingError{errors.New("--to: give REGISTRY[:PORT][/PREFIX] without a scheme"), "leave out what stands before the host; --plain-http HOST speaks HTTP"}
-	case f.username == "" && f.passFile != "":
-		return &usageError{errors.New("--password-file needs --username")}
-	case f.username != "" && f.passFile == "":
-		return &usageError{errors.New("--username needs --password-file")}
 	case f.workers < 0:
 		return &usageError{fmt.Errorf("--workers %d: want 1 or more, or 0 for the default", f.workers)}
 	}
@@ -187,22 +214,73 @@ func writeMap(path string, m *manifests.RelocationMap) error {
 	return replaceFile(path, data)
 }
 
-// mirrorOptions makes the options out of flags.
-func (a *app) mirrorOptions(f mirrorFlags) (mirror.Options, error) {
-	extra := remote.Options{}
-	if f.username != "" {
-		pass, err := readBounded(f.passFile, 64<<10)
-		if err != nil {
-			return mirror.Options{}, fmt.Errorf("read password: %w", err)
-		}
-		host, _, _ := strings.Cut(f.to, "/")
-		extra.Credentials = map[string]remote.Credential{host: {Username: f.username, Password: strings.TrimRight(string(pass), "\r\n")}}
+// readPlan reads the plan that is to be carried out, if one is. Target and
+// mapping are the plan's.
+func readPlan(f *mirrorFlags) (*mirror.Document, error) {
+	if f.plan == "" {
+		return nil, nil
 	}
-	hosts, err := a.hosts(extra)
+	if f.to != "" || f.keepHost || f.flatten || f.suffix != "" || len(f.mapping) > 0 || f.dryRun {
+		return nil, &usageError{errors.New("--plan says where everything goes: leave out --to, --keep-host, --flatten, --tag-suffix, --map and --dry-run")}
+	}
+	file, err := os.Open(f.plan)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	d, err := mirror.ReadDocument(file)
+	if err != nil {
+		return nil, &usageError{fmt.Errorf("%s: %w", f.plan, err)}
+	}
+	f.to = d.Target
+	return d, nil
+}
+
+// mappingOf makes the mapping out of flags.
+func mappingOf(f mirrorFlags) (mirror.Mapping, error) {
+	m := mirror.Mapping{TagSuffix: f.suffix}
+	switch {
+	case f.keepHost && f.flatten:
+		return m, &usageError{errors.New("give --keep-host or --flatten, not both")}
+	case f.keepHost:
+		m.Hosts = mirror.KeepHost
+	case f.flatten:
+		m.Hosts = mirror.Flatten
+	}
+	for _, s := range f.mapping {
+		i := strings.LastIndexByte(s, '=')
+		if i <= 0 || i == len(s)-1 {
+			return m, &usageError{fmt.Errorf("--map %q: want REF=REPOSITORY[:TAG]", s)}
+		}
+		if m.Override == nil {
+			m.Override = map[string]string{}
+		}
+		m.Override[s[:i]] = s[i+1:]
+	}
+	return m, nil
+}
+
+// mirrorOptions makes the options out of flags.
+func (a *app) mirrorOptions(ctx context.Context, f mirrorFlags) (mirror.Options, error) {
+	mapping, err := mappingOf(f)
 	if err != nil {
 		return mirror.Options{}, err
 	}
-	return mirror.Options{To: f.to, KeepHost: f.keepHost, Hosts: hosts, Target: oci.Target{}, Workers: f.workers, Listener: a.listen()}, nil
+	var shard mirror.Shard
+	if f.shard != "" {
+		if shard, err = mirror.ParseShard(f.shard); err != nil {
+			return mirror.Options{}, &usageError{err}
+		}
+	}
+	host, _, _ := strings.Cut(f.to, "/")
+	hosts, t, err := a.reach(ctx, f.to, f.login, 1) // the engine repeats requests itself
+	if err != nil {
+		return mirror.Options{}, err
+	}
+	return mirror.Options{
+		To: f.to, Mapping: mapping, Hosts: hosts, Target: t, Workers: f.workers, Verify: mirror.Level(f.verify),
+		Record: f.record, Shard: shard, Closing: f.closing, CredentialSource: hosts.CredentialSource(host), Listener: a.listen(),
+	}, nil
 }
 
 func printMirrored(w io.Writer, m manifests.RelocationMap, r mirror.Result) {
@@ -218,34 +296,34 @@ func printMirrored(w io.Writer, m manifests.RelocationMap, r mirror.Result) {
 	}
 }
 
-func (a *app) preview(p *mirror.Preview) error {
-	type row struct {
-		Target string `json:"target"`
-		Digest string `json:"digest"`
-		State  string `json:"state"`
-		Error  string `json:"error,omitempty"`
+func printPlan(w io.Writer, d *mirror.Document) {
+	for _, n := range d.Notices {
+		fmt.Fprintf(w, "%s: %s\n", n.Code, n.Text)
 	}
-	list := []row{}
+	for _, x := range d.Actions {
+		fmt.Fprintf(w, "%s %s\n", x.Kind, x.Name)
+	}
+	for _, it := range d.Items {
+		fmt.Fprintf(w, "%-9s %s:%s  %s\n", it.State, it.Repository, it.Tag, shortDigest(it.Digest.String()))
+	}
+	t := d.Totals
+	fmt.Fprintf(w, "would send up to %s, %s, in about %s\n", count(t.Blobs, "blob"), megabytes(t.Bytes), count(t.Requests, "request"))
+}
+
+// conflicts lists what a dry run found in the way.
+func conflicts(d *mirror.Document) error {
 	var refused refusedError
-	for i, it := range p.Plan.Items {
-		r := row{Target: it.Place.String(), Digest: it.Root.Digest.String(), State: string(p.Items[i].State)}
-		if err := p.Items[i].Err; err != nil {
-			r.Error = err.Error()
-			refused = append(refused, err)
+	for _, it := range d.Items {
+		for _, tag := range it.Tags {
+			if it.State == mirror.Conflict && tag.Have != "" && tag.Have != tag.Want {
+				refused = append(refused, &mirror.ConflictError{Target: it.Repository + ":" + tag.Tag, Existing: tag.Have, Want: tag.Want})
+			}
 		}
-		list = append(list, r)
 	}
-	out := map[string]any{"to": p.Plan.To, "items": list, "blobs": p.Blobs, "bytes": p.Bytes, "requests": p.Writes}
-	err := a.result(out, func(w io.Writer) {
-		for _, r := range list {
-			fmt.Fprintf(w, "%-9s %s  %s\n", r.State, r.Target, shortDigest(r.Digest))
-		}
-		fmt.Fprintf(w, "would send up to %s, %s, in about %s\n", count(p.Blobs, "blob"), megabytes(p.Bytes), count(p.Writes, "request"))
-	})
-	if len(refused) > 0 {
-		err = errors.Join(err, refused)
+	if len(refused) == 0 {
+		return nil
 	}
-	return err
+	return refused
 }
 
 // refusedError is what a dry run found in the way.

@@ -111,7 +111,7 @@ func (a *app) warnCollisions(plan *bundle.Plan) {
 		if pin.Ref == "" || len(pin.Manifests) == 0 {
 			continue
 		}
-		place, err := mirror.Map(pin.Item, pin.Manifests[0].Digest, false)
+		place, err := mirror.Map(pin.Item, pin.Manifests[0].Digest, mirror.StripHost)
 		if err != nil {
 			continue // a name no registry takes: mirror and verify say so
 		}

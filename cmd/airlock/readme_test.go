@@ -78,7 +78,7 @@ func TestReferenceKinds(t *testing.T) {
 			rows[kind] = line
 		}
 	}
-	probes, actions := (&app{}).kinds(nil, &manifests.Site{})
+	probes, actions := (&app{}).kinds(nil, nil, &manifests.Site{})
 	coders := map[string]any{}
 	for name, p := range probes {
 		coders[name] = p

@@ -67,6 +67,8 @@ func (a *app) root() *cobra.Command {
 
 	bundleCmd := a.group("bundle", "Make, look at, check and install bundles")
 	bundleCmd.AddCommand(a.bundleInit(), a.bundleLock(), a.bundleCreate(), a.bundleInspect(), a.bundleVerify(), a.bundleSign(), a.bundleExtract(), a.bundleInstall())
+	registryCmd := a.group("registry", "Examine registries")
+	registryCmd.AddCommand(a.registryCheck())
 	policyCmd := a.group("policy", "Write and check trust policies")
 	policyCmd.AddCommand(a.policyInit(), a.policyCheck())
 	siteCmd := a.group("site", "Check site files")
@@ -80,7 +82,7 @@ func (a *app) root() *cobra.Command {
 			suggest(c, "platform", spacelift.Platforms()...)
 		}
 	}
-	root.AddCommand(bundleCmd, a.bundleVerify(), a.mirror(), a.serve(), policyCmd, siteCmd, checklistCmd, a.keygen(), a.schema(), a.version())
+	root.AddCommand(bundleCmd, a.bundleVerify(), a.mirror(), a.relocate(), registryCmd, a.serve(), policyCmd, siteCmd, checklistCmd, a.keygen(), a.schema(), a.version())
 	return root
 }
 

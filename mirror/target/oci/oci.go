@@ -4,9 +4,12 @@
 package oci
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"slices"
+	"strings"
 
 	"github.com/airlock-project/airlock/mirror/target"
 	"oras.land/oras-go/v2/registry/remote/errcode"
@@ -15,8 +18,39 @@ import (
 // Target is a plain OCI registry. The zero value is ready for use.
 type Target struct{}
 
-// Limits returns the limits of the distribution-spec.
-func (Target) Limits() target.Limits { return target.Limits{} }
+// Kind implements mirror.Target.
+func (Target) Kind() string { return "oci" }
+
+// Inspect returns that nothing is known: the distribution-spec has no way to
+// ask for repositories, quota or rules.
+func (Target) Inspect(context.Context, target.Request) (target.State, error) {
+	return target.State{}, nil
+}
+
+// Prepare refuses: the distribution-spec has no way to make a repository.
+func (Target) Prepare(_ context.Context, actions []target.Action) error {
+	if len(actions) == 0 {
+		return nil
+	}
+	names := make([]string, len(actions))
+	for i, a := range actions {
+		names[i] = a.Kind + " " + a.Name
+	}
+	return &target.Problem{
+		Code:   target.RepositoryMissing,
+		Remedy: "make it with the registry's own tools, or choose --provider",
+		Err:    fmt.Errorf("prepare the registry: a plain OCI registry cannot do: %s", strings.Join(names, ", ")),
+	}
+}
+
+// Credential returns none: the logins of docker and podman apply.
+func (Target) Credential(context.Context) (target.Credential, error) {
+	return target.Credential{}, nil
+}
+
+// Limits returns the limits of the distribution-spec. Uploads in pieces are
+// part of it; they are the last resort.
+func (Target) Limits() target.Limits { return target.Limits{Chunks: true} }
 
 // Explain wraps err in a *target.Problem where it is a registry's answer whose
 // cause is known, and returns it unchanged otherwise. What goes wrong below
