@@ -180,6 +180,10 @@ func (a *app) runCreate(ctx context.Context, f createFlags) error {
 	if len(keys) > 0 {
 		opts.Sign = signer(keys)
 	}
+	beside, sums, err := putTools(ctx, d, out, keys)
+	if err != nil {
+		return &resumableError{err: err, output: out}
+	}
 	res, err := bundle.Create(ctx, plan, opts)
 	if err != nil {
 		return &resumableError{err: err, output: out}
@@ -187,10 +191,10 @@ func (a *app) runCreate(ctx context.Context, f createFlags) error {
 	if err := done(); err != nil {
 		return err
 	}
-	beside, err := a.firstContact(ctx, d, out, res.Sum.Encoded(), keys)
-	if err != nil {
+	if err := writeNew(out+".sha256", []byte(sumLine(res.Sum.Encoded(), out)+sums), 0o644); err != nil {
 		return err
 	}
+	beside = append(beside, out+".sha256")
 	c := created{Bundle: out, Digest: digestOf(plan.Index), Size: res.Size, Written: res.Written, Blobs: res.Blobs, Reused: res.Reused, Beside: beside, DurationSec: time.Since(start).Seconds(), Signers: []string{}}
 	for _, k := range keys {
 		c.Signers = append(c.Signers, k.Fingerprint())

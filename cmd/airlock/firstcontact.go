@@ -10,42 +10,36 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"github.com/airlock-project/airlock/verify/sign"
 )
 
-// firstContact writes what a machine without Airlock needs beside the bundle:
-// the binaries, a signature of each that openssl checks, and checksums. What is
-// there already stays, checkBeside has found it to be the same. sum is the
-// bundle's SHA-256 in hex.
-func (a *app) firstContact(ctx context.Context, d *definition, out, sum string, keys []*sign.Key) ([]string, error) {
+// putTools writes what a machine without Airlock needs beside the bundle, the
+// binaries and a signature of each that openssl checks, and returns their paths
+// and their lines for sha256sum -c. It comes before the bundle gets its name, so
+// that a create which fails here can be run again. What is there already stays,
+// checkBeside has found it to be the same.
+func putTools(ctx context.Context, d *definition, out string, keys []*sign.Key) (beside []string, sums string, err error) {
 	tools, err := sourceSet{dir: d.dir}.toolBinaries(d.def)
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
-	var sums strings.Builder
-	sums.WriteString(sumLine(sum, out))
-	var beside []string
 	for _, platform := range sortedKeys(tools) {
 		dst := filepath.Join(filepath.Dir(out), toolName(platform))
 		sum, err := copyTool(ctx, tools[platform], dst)
 		if err != nil {
-			return nil, err
+			return nil, "", err
 		}
-		sums.WriteString(sumLine(hex.EncodeToString(sum), dst))
+		sums += sumLine(hex.EncodeToString(sum), dst)
 		beside = append(beside, dst)
 		if len(keys) > 0 {
 			if err := signTool(dst+".sig", sum, keys[0]); err != nil {
-				return nil, err
+				return nil, "", err
 			}
 			beside = append(beside, dst+".sig")
 		}
 	}
-	if err := writeNew(out+".sha256", []byte(sums.String()), 0o644); err != nil {
-		return nil, err
-	}
-	return append(beside, out+".sha256"), nil
+	return beside, sums, nil
 }
 
 // signTool writes a tool's signature, unless a good one is there.
