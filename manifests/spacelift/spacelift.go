@@ -26,7 +26,7 @@ var content embed.FS
 type platform struct {
 	Name    string
 	Title   string
-	Version string // placeholder of the release carried
+	Version string // of the release that the template names; the user replaces it
 
 	Kubernetes   bool // charts and the worker controller
 	EC2          bool // workers outside Kubernetes need the launcher binary
