@@ -17,6 +17,9 @@ import (
 // mirror may take hours.
 const probeTimeout = 2 * time.Minute
 
+// maxBackoff bounds the pause between two tries of a step.
+const maxBackoff = time.Minute
+
 // Needs of an item.
 const (
 	needRequired    = "required"
@@ -60,7 +63,9 @@ type step struct {
 	name    string
 	with    *expr.Value
 	when    *expr.Expr
-	timeout time.Duration
+	timeout time.Duration // of one try
+	retries int           // tries after the first
+	backoff time.Duration
 	probe   Probe  // nil for an action step or an unknown kind
 	action  Action // nil for a probe or an unknown kind
 }

@@ -122,6 +122,13 @@ func (p *plan) compileStep(n *node, list string, i int, def manifests.Step, prob
 		}
 		s.timeout = d
 	}
+	if def.Retry != nil {
+		d, err := time.ParseDuration(def.Retry.Backoff)
+		if err != nil || d <= 0 {
+			p.complain(where, "retry.backoff %q is not a duration such as 2s", def.Retry.Backoff)
+		}
+		s.retries, s.backoff = def.Retry.Times, d
+	}
 	switch Severity(def.Severity) {
 	case "", SeverityFail, SeverityWarn, SeverityInfo:
 	default:

@@ -125,8 +125,27 @@ func (a *attempt) step(ctx context.Context, s *step, worst Severity) (ok bool, e
 	return state != StateFail, a.note(s, state, res.Changed)
 }
 
-// call resolves a step's arguments and runs it within its time.
+// call runs a step, again where its definition says so, until nothing it finds
+// fails the item. Only the last try counts.
 func (a *attempt) call(ctx context.Context, s *step, outputs map[string]any) (Result, error) {
+	wait := s.backoff
+	for try := 0; ; try++ {
+		res, err := a.once(ctx, s, outputs)
+		failed := err != nil || slices.ContainsFunc(res.Findings, func(f Finding) bool { return f.Severity == "" || f.Severity == SeverityFail })
+		if !failed || try >= s.retries {
+			return res, err
+		}
+		select {
+		case <-ctx.Done():
+			return res, err
+		case <-time.After(wait):
+			wait = min(2*wait, maxBackoff)
+		}
+	}
+}
+
+// once resolves a step's arguments and runs it within its time.
+func (a *attempt) once(ctx context.Context, s *step, outputs map[string]any) (Result, error) {
 	with, err := arguments(s, a.answers.vars(a.secrets, outputs))
 	if err != nil {
 		return Result{}, err
@@ -169,7 +188,11 @@ func (e *Engine) input(with map[string]any) Input {
 	if render == "" && e.opts.State != "" {
 		render = filepath.Join(e.opts.State, "render")
 	}
-	return Input{With: with, Bundle: e.verified, Site: e.opts.SiteDir, Render: render}
+	secrets := ""
+	if e.opts.State != "" {
+		secrets = filepath.Join(e.opts.State, dirSecrets)
+	}
+	return Input{With: with, Bundle: e.verified, Site: e.opts.SiteDir, Render: render, Secrets: secrets}
 }
 
 // add keeps a finding, no worse than the step's severity and without secrets.

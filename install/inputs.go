@@ -90,7 +90,7 @@ func (p *plan) answer(site *manifests.Site, dir string, info verify.Info) (*answ
 		def := p.checklist.Inputs[name]
 		raw, given := site.Inputs[name]
 		if !given || raw == nil {
-			raw = def.Default
+			raw = def.DefaultFor(info.Version)
 		}
 		if raw == nil {
 			continue

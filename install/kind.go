@@ -47,6 +47,11 @@ type Input struct {
 	Bundle *verify.Bundle
 	Site   string // directory that relative paths in the site are relative to
 	Render string // directory for rendered files; it may not exist yet
+	// Secrets is a directory for secrets that steps make, such as a new private
+	// key: files of mode 0600 in a directory of mode 0700, which may not exist
+	// yet. A step hands on the path, not the secret. Empty in a dry run without
+	// a state directory.
+	Secrets string
 }
 
 // Decode fills dst, a pointer to a struct with json tags, from With. Unknown

@@ -54,6 +54,7 @@ const (
 	fileReport      = "report.json"
 	fileKey         = "hmac.key"
 	dirArtifacts    = "artifacts"
+	dirSecrets      = "secrets" // what steps made and must not be shown; never read back by the engine
 )
 
 // Limits on what is read back from a state directory.

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"text/template"
+
+	"github.com/Masterminds/semver/v3"
 )
 
 // ParseChecklist decodes checklist.yaml strictly and checks it: identifiers,
@@ -48,7 +50,38 @@ func (c *Checklist) check(d *document) {
 		c.references(d, item, ids, p)
 		item.check(d, p)
 	}
+	c.rows(d)
 	c.cycles(d)
+}
+
+// rows checks that items and rows of the document they come from are the same.
+func (c *Checklist) rows(d *document) {
+	if c.Source == nil || len(c.Source.Rows) == 0 {
+		return
+	}
+	rows, found := map[string]bool{}, map[string]bool{}
+	for i, row := range c.Source.Rows {
+		if rows[row] {
+			d.at(path{"source", "rows", i}, "row %s is there already", quoted(row))
+		}
+		rows[row] = true
+	}
+	for i, item := range c.Items {
+		at := path{"items", i, "seed_row"}
+		switch {
+		case item.SeedRow == "":
+		case !rows[item.SeedRow]:
+			d.at(at, "source.rows has no row %s%s", quoted(item.SeedRow), didYouMean(item.SeedRow, maps.Keys(rows)))
+		case found[item.SeedRow]:
+			d.at(at, "row %s is another item's already", quoted(item.SeedRow))
+		}
+		found[item.SeedRow] = true
+	}
+	for i, row := range c.Source.Rows {
+		if !found[row] {
+			d.at(path{"source", "rows", i}, "no item has seed_row %s", quoted(row))
+		}
+	}
 }
 
 func (in Input) check(d *document, key string) {
@@ -65,16 +98,39 @@ func (in Input) check(d *document, key string) {
 	if _, err := regexp.Compile(in.Pattern); err != nil {
 		d.at(p.with("pattern"), "is not a regular expression (RE2)")
 	}
-	if in.Default == nil {
-		return
+	in.checkDefault(d, in.Default, p.with("default"))
+	for i, def := range in.Defaults {
+		at := p.with("defaults", i)
+		if _, err := semver.NewConstraint(def.Versions); err != nil {
+			d.at(at.with("versions"), "%s is not a range of versions such as \">= 4.1.0, < 5\"", quoted(def.Versions))
+		}
+		in.checkDefault(d, def.Value, at.with("value"))
 	}
-	if in.Secret || in.Type == "secret" {
-		d.at(p.with("default"), "a secret has no default")
-		return
+}
+
+func (in Input) checkDefault(d *document, v any, p path) {
+	switch {
+	case v == nil:
+	case in.Secret || in.Type == "secret":
+		d.at(p, "a secret has no default")
+	case !in.allows(v):
+		d.at(p, "does not fit type %s", in.Type)
 	}
-	if !in.allows(in.Default) {
-		d.at(p.with("default"), "does not fit type %s", in.Type)
+}
+
+// DefaultFor returns the default of an input for a version of the product, nil
+// if there is none. A version that is not a semantic one gets Default.
+func (in Input) DefaultFor(version string) any {
+	v, err := semver.NewVersion(version)
+	if err != nil {
+		return in.Default
 	}
+	for _, def := range in.Defaults {
+		if c, err := semver.NewConstraint(def.Versions); err == nil && c.Check(v) {
+			return def.Value
+		}
+	}
+	return in.Default
 }
 
 // allows reports whether v has the Go type that an input of this type decodes
@@ -137,6 +193,9 @@ func (item Item) check(d *document, p path) {
 		}
 	}
 	item.checkKind(d, p)
+	if item.Attest != nil {
+		d.duration(item.Attest.ValidFor, p.with("attestation", "valid_for"))
+	}
 	steps := seen{}
 	for _, list := range []struct {
 		key   string
@@ -146,6 +205,9 @@ func (item Item) check(d *document, p path) {
 			at := p.with(list.key, i)
 			d.unique(steps, s.ID, at.with("id"))
 			d.duration(s.Timeout, at.with("timeout"))
+			if s.Retry != nil {
+				d.duration(s.Retry.Backoff, at.with("retry", "backoff"))
+			}
 			if list.key == "steps" && s.Severity != "" {
 				d.at(at.with("severity"), "only probes have a severity")
 			}

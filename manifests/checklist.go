@@ -8,21 +8,38 @@ type Checklist struct {
 	Header    `yaml:",inline"`
 	Product   string           `yaml:"product" json:"product" jsonschema:"pattern=^[a-z0-9][a-z0-9._-]*$,maxLength=128"`
 	Version   string           `yaml:"version,omitempty" json:"version,omitempty" jsonschema:"pattern=^[A-Za-z0-9][A-Za-z0-9._+-]*$,maxLength=128"`
+	Source    *ChecklistSource `yaml:"source,omitempty" json:"source,omitempty"`
 	Platforms []string         `yaml:"platforms,omitempty" json:"platforms,omitempty" jsonschema:"enum=eks,enum=ecs,enum=gke,enum=aks,enum=onprem"`
 	Inputs    map[string]Input `yaml:"inputs,omitempty" json:"inputs,omitempty"`
 	Phases    []Phase          `yaml:"phases" json:"phases" jsonschema:"minItems=1"`
 	Items     []Item           `yaml:"items" json:"items" jsonschema:"minItems=1"`
 }
 
+// ChecklistSource is the document that a checklist turns into items. Every row
+// is the seed_row of exactly one item.
+type ChecklistSource struct {
+	Title string   `yaml:"title" json:"title"`
+	Rows  []string `yaml:"rows,omitempty" json:"rows,omitempty"`
+}
+
 // Input is a typed question to the site.
 type Input struct {
-	Type         string   `yaml:"type" json:"type" jsonschema:"enum=string,enum=int,enum=bool,enum=enum,enum=hostname,enum=url,enum=pgurl,enum=cidr,enum=path,enum=pem,enum=secret,enum=list,enum=map"` // string int bool enum hostname url pgurl cidr path pem secret list map
-	Enum         []string `yaml:"enum,omitempty" json:"enum,omitempty"`
-	Default      any      `yaml:"default,omitempty" json:"default,omitempty"`
-	Secret       bool     `yaml:"secret,omitempty" json:"secret,omitempty"`
-	RequiredWhen string   `yaml:"requiredWhen,omitempty" json:"requiredWhen,omitempty"`
-	Pattern      string   `yaml:"pattern,omitempty" json:"pattern,omitempty"`
-	Title        string   `yaml:"title,omitempty" json:"title,omitempty"`
+	Type    string   `yaml:"type" json:"type" jsonschema:"enum=string,enum=int,enum=bool,enum=enum,enum=hostname,enum=url,enum=pgurl,enum=cidr,enum=path,enum=pem,enum=secret,enum=list,enum=map"` // string int bool enum hostname url pgurl cidr path pem secret list map
+	Enum    []string `yaml:"enum,omitempty" json:"enum,omitempty"`
+	Default any      `yaml:"default,omitempty" json:"default,omitempty"`
+	// Defaults are defaults that depend on the product's version: the first
+	// whose range holds it wins, Default if none does.
+	Defaults     []VersionDefault `yaml:"defaults,omitempty" json:"defaults,omitempty"`
+	Secret       bool             `yaml:"secret,omitempty" json:"secret,omitempty"`
+	RequiredWhen string           `yaml:"requiredWhen,omitempty" json:"requiredWhen,omitempty"`
+	Pattern      string           `yaml:"pattern,omitempty" json:"pattern,omitempty"`
+	Title        string           `yaml:"title,omitempty" json:"title,omitempty"`
+}
+
+// VersionDefault is the default of an input for some versions of the product.
+type VersionDefault struct {
+	Versions string `yaml:"versions" json:"versions"` // a range such as ">= 4.1.0, < 5"
+	Value    any    `yaml:"value" json:"value"`
 }
 
 // Phase groups items.
@@ -57,6 +74,8 @@ type Item struct {
 	Steps     []Step             `yaml:"steps,omitempty" json:"steps,omitempty"`
 	Probes    []Step             `yaml:"probes,omitempty" json:"probes,omitempty"`
 	Attest    *Attestation       `yaml:"attestation,omitempty" json:"attestation,omitempty"`
+	Waiver    *Waiver            `yaml:"waiver,omitempty" json:"waiver,omitempty"` // nil: it cannot be waived
+	Note      string             `yaml:"note,omitempty" json:"note,omitempty"`     // what the air gap changes, for people
 	Messages  map[string]Message `yaml:"messages,omitempty" json:"messages,omitempty"`
 	Freshness string             `yaml:"freshness,omitempty" json:"freshness,omitempty" jsonschema:"pattern=^([0-9]+(ns|us|ms|s|m|h))+$"` // a duration; a pass older than this is stale
 }
@@ -76,6 +95,14 @@ type Step struct {
 	Severity string         `yaml:"severity,omitempty" json:"severity,omitempty" jsonschema:"enum=fail,enum=warn,enum=info"` // probes: fail (default), warn, info
 	Codes    []string       `yaml:"codes,omitempty" json:"codes,omitempty" jsonschema:"pattern=^[A-Z][A-Z0-9]*(-[A-Z0-9]+)+$"`
 	Timeout  string         `yaml:"timeout,omitempty" json:"timeout,omitempty" jsonschema:"pattern=^([0-9]+(ns|us|ms|s|m|h))+$"`
+	Retry    *Retry         `yaml:"retry,omitempty" json:"retry,omitempty"`
+}
+
+// Retry repeats a step that found something wrong: an address that a load
+// balancer gets only after minutes. Waiting doubles each time.
+type Retry struct {
+	Times   int    `yaml:"times" json:"times" jsonschema:"minimum=1,maximum=100"` // repetitions after the first try
+	Backoff string `yaml:"backoff" json:"backoff" jsonschema:"pattern=^([0-9]+(ns|us|ms|s|m|h))+$"`
 }
 
 // Attestation is what a person signs.
@@ -84,6 +111,21 @@ type Attestation struct {
 	Roles      []string `yaml:"roles,omitempty" json:"roles,omitempty"`
 	MinSigners int      `yaml:"min_signers,omitempty" json:"min_signers,omitempty" jsonschema:"minimum=0"`
 	Reason     string   `yaml:"reason" json:"reason"`
+	Evidence   []Proof  `yaml:"evidence,omitempty" json:"evidence,omitempty"`
+	ValidFor   string   `yaml:"valid_for,omitempty" json:"valid_for,omitempty" jsonschema:"pattern=^([0-9]+(ns|us|ms|s|m|h))+$"` // "" does not expire
+}
+
+// Proof is a file that goes with a statement.
+type Proof struct {
+	Name     string   `yaml:"name" json:"name" jsonschema:"pattern=^[a-z0-9]+(-[a-z0-9]+)*$,maxLength=128"`
+	Media    []string `yaml:"media,omitempty" json:"media,omitempty"` // media types that are accepted; none: any
+	Required bool     `yaml:"required,omitempty" json:"required,omitempty"`
+}
+
+// Waiver says that people may take the risk of an item that is not done: two
+// of them, with different keys.
+type Waiver struct {
+	Role string `yaml:"role,omitempty" json:"role,omitempty"` // of one of the two, as the site names it; "" is any
 }
 
 // Message explains a code. Cause and Fix are text/template over the finding's

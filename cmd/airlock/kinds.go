@@ -61,6 +61,11 @@ func (a *app) kinds(hosts *remote.Hosts, t mirror.Target, site *manifests.Site) 
 			},
 		},
 	}
+	for _, register := range []func(map[string]install.Probe, map[string]install.Action){
+		cryptoKinds, databaseKinds, storageKinds, awsKinds, networkKinds, productKinds,
+	} {
+		register(probes, actions)
+	}
 	return probes, actions
 }
 

@@ -11,6 +11,7 @@ import (
 	"bytes"
 	"embed"
 	"fmt"
+	"io/fs"
 	"slices"
 	"strings"
 	"text/template"
@@ -19,7 +20,7 @@ import (
 // Name is what a definition calls the preset: preset:spacelift-self-hosted.
 const Name = "spacelift-self-hosted"
 
-//go:embed templates checklist.yaml
+//go:embed templates checklist
 var content embed.FS
 
 // platform is what the templates ask about the place of installation.
@@ -98,13 +99,28 @@ func Files(name string) (map[string][]byte, error) {
 	return files, nil
 }
 
-// Checklist returns the preset's checklist.yaml.
+// Checklist returns the preset's checklist.yaml. It is kept in pieces: head,
+// inputs by topic, phases, and one file for each row or few rows, whose names
+// put them into the checklist's order.
 func Checklist() ([]byte, error) {
-	data, err := content.ReadFile("checklist.yaml")
-	if err != nil {
-		return nil, fmt.Errorf("read checklist of preset %s: %w", Name, err)
+	var b bytes.Buffer
+	for _, part := range []struct{ key, pattern string }{
+		{"", "head.yaml"}, {"inputs:\n", "inputs/*.yaml"}, {"", "phases.yaml"}, {"items:\n", "items/*.yaml"},
+	} {
+		names, err := fs.Glob(content, "checklist/"+part.pattern)
+		if err != nil {
+			return nil, fmt.Errorf("read checklist of preset %s: %w", Name, err)
+		}
+		b.WriteString(part.key)
+		for _, name := range names {
+			data, err := content.ReadFile(name)
+			if err != nil {
+				return nil, fmt.Errorf("read checklist of preset %s: %w", Name, err)
+			}
+			b.Write(data)
+		}
 	}
-	return data, nil
+	return b.Bytes(), nil
 }
 
 func find(name string) (platform, error) {
