@@ -23,6 +23,8 @@ func (e *Engine) dryRun(ctx context.Context) (*Report, error) {
 	if err := r.lookBack(); err != nil {
 		return nil, err
 	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	plans := make(map[string][]Change)
 	for _, n := range r.plan.order {
 		if ctx.Err() != nil {
@@ -161,7 +163,9 @@ func (r *run) planStep(ctx context.Context, s *step, secrets map[string]any) (Ch
 	if err != nil {
 		return Change{}, err
 	}
-	return s.action.Plan(ctx, r.input(with))
+	var c Change
+	r.outside(func() { c, err = s.action.Plan(ctx, r.input(with)) })
+	return c, err
 }
 
 // look runs a check's probes.

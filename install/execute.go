@@ -135,12 +135,16 @@ func (a *attempt) call(ctx context.Context, s *step, outputs map[string]any) (Re
 		if !failed || try >= s.retries {
 			return res, err
 		}
-		select {
-		case <-ctx.Done():
+		a.outside(func() {
+			select {
+			case <-ctx.Done():
+			case <-time.After(wait):
+			}
+		})
+		if ctx.Err() != nil {
 			return res, err
-		case <-time.After(wait):
-			wait = min(2*wait, maxBackoff)
 		}
+		wait = min(2*wait, maxBackoff)
 	}
 }
 
@@ -158,11 +162,13 @@ func (a *attempt) once(ctx context.Context, s *step, outputs map[string]any) (Re
 	}
 	in := a.input(with)
 	var res Result
-	if s.action != nil {
-		res, err = s.action.Apply(ctx, in)
-	} else {
-		res, err = s.probe.Run(ctx, in)
-	}
+	a.outside(func() {
+		if s.action != nil {
+			res, err = s.action.Apply(ctx, in)
+		} else {
+			res, err = s.probe.Run(ctx, in)
+		}
+	})
 	if err != nil && ctx.Err() != nil {
 		err = fmt.Errorf("%w: %w", context.Cause(ctx), err)
 	}

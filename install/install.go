@@ -107,6 +107,7 @@ type Engine struct {
 	selected  map[string]bool // nil means all
 	answers   *answers
 	redact    *redactor
+	parallel  int // items that run side by side
 }
 
 // Load reads the checklist out of b and checks it together with the site's
@@ -145,7 +146,7 @@ func newEngine(b carrier, c *manifests.Checklist, o Options) (*Engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	e := &Engine{bundle: b, opts: o, checklist: c, plan: p, redact: &redactor{}}
+	e := &Engine{bundle: b, opts: o, checklist: c, plan: p, redact: &redactor{}, parallel: maxParallel}
 	if e.selected, err = selection(c, o.Phases, o.Items); err != nil {
 		return nil, err
 	}
