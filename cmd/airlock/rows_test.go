@@ -70,11 +70,12 @@ func runRow(t *testing.T, r row) *install.ItemReport {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, value := range secrets {
-		if len(value) > 3 && bytes.Contains(raw, []byte(value)) {
-			t.Errorf("the report holds the secret %s", name)
-		}
+	page, err := rep.HTML()
+	if err != nil {
+		t.Fatal(err)
 	}
+	noSecrets(t, secrets, "the report", raw, page, []byte(rep.Text()), []byte(rep.Markdown()))
+	noSecretFiles(t, secrets, o.State)
 	for _, ph := range rep.Phases {
 		for i := range ph.Items {
 			if ph.Items[i].ID == r.item {
@@ -85,6 +86,38 @@ func runRow(t *testing.T, r row) *install.ItemReport {
 	}
 	t.Fatalf("the report has no item %s", r.item)
 	return nil
+}
+
+// noSecrets fails the test if a secret shows in any of the texts.
+func noSecrets(t *testing.T, secrets map[string]string, where string, texts ...[]byte) {
+	t.Helper()
+	for name, value := range secrets {
+		for _, text := range texts {
+			if len(value) > 3 && bytes.Contains(text, []byte(value)) {
+				t.Errorf("%s holds the secret %s", where, name)
+			}
+		}
+	}
+}
+
+// noSecretFiles does the same with a state directory: ledger, snapshot, report,
+// artifacts. What steps made as secrets lies in a directory of its own.
+func noSecretFiles(t *testing.T, secrets map[string]string, dir string) {
+	t.Helper()
+	err := filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			if err == nil && d.Name() == "secrets" {
+				return filepath.SkipDir
+			}
+			return err
+		}
+		data, err := os.ReadFile(path)
+		noSecrets(t, secrets, path, data)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
 }
 
 // checkRow compares what came out with what is wanted.
