@@ -13,7 +13,6 @@ import (
 	"testing"
 
 	"github.com/airlock-project/airlock/bundle"
-	"github.com/airlock-project/airlock/bundle/remote"
 	"github.com/airlock-project/airlock/bundle/source/file"
 	"github.com/airlock-project/airlock/install"
 	"github.com/airlock-project/airlock/manifests"
@@ -37,7 +36,9 @@ type row struct {
 	inputs map[string]any
 	given  map[string]any // outputs of the items before it
 	more   []bundle.Source
-	dryRun bool
+	// registry is where the site's content goes, host/prefix over plain HTTP.
+	registry *manifests.SiteRegistry
+	dryRun   bool
 
 	want install.State
 	code string   // of a finding that must be there; "" with a failure is a mistake in the test
@@ -52,7 +53,8 @@ func runRow(t *testing.T, r row) *install.ItemReport {
 	site, secrets := rowSite(t, r, c)
 	b := rowBundle(t, r, c)
 	a := &app{stdin: strings.NewReader(""), stdout: &bytes.Buffer{}, stderr: &bytes.Buffer{}, output: "text"}
-	hosts, err := a.hosts(remote.Options{})
+	site.Registry = r.registry
+	hosts, target, err := a.siteRegistry(t.Context(), site, t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -60,7 +62,7 @@ func runRow(t *testing.T, r row) *install.ItemReport {
 	if err := os.Chmod(o.State, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	o.Probes, o.Actions = a.kinds(hosts, nil, site)
+	o.Probes, o.Actions = a.kinds(hosts, target, site)
 	o.Actions["test.give"] = give(r.given)
 	rep, err := install.Run(t.Context(), b, o)
 	if err != nil {
