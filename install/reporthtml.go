@@ -123,7 +123,10 @@ func (item ItemReport) onPage() pageRow {
 	if r.Row == "" {
 		r.Row = item.Title
 	}
-	if !item.FinishedAt.IsZero() {
+	switch {
+	case item.State == StateSkipped, item.State == StateBlocked, item.State == StatePending:
+		r.Who = "" // nobody did anything
+	case !item.FinishedAt.IsZero():
 		r.When = item.FinishedAt.Format(time.RFC3339)
 	}
 	return r
