@@ -113,6 +113,7 @@ func (*Target) Limits() target.Limits {
 		CheckRepository:    checkRepository,
 		BlobMax:            layerMax,
 		ManifestsPerSecond: manifestRate,
+		PreemptiveBasic:    true,
 	}
 }
 
