@@ -48,6 +48,8 @@ type job struct {
 	err   error
 	done  bool      // it is there
 	seen  []SeenTag // what the registry has under the tags
+	// unlisted is what refers to it and cannot be found in the registry.
+	unlisted []*ReferrersError
 
 	// What is missing at the target.
 	body  []*node
@@ -108,7 +110,7 @@ func (e *engine) run(ctx context.Context, allow func() error) error {
 		return err
 	}
 	if err := e.survey(ctx); err != nil {
-		return err
+		return e.failed(err)
 	}
 	if allow != nil {
 		if err := allow(); err != nil {
@@ -116,7 +118,7 @@ func (e *engine) run(ctx context.Context, allow func() error) error {
 		}
 	}
 	if err := e.prepare(ctx); err != nil {
-		return err
+		return e.failed(err)
 	}
 	if e.opts.Shard.Count > 0 {
 		return e.runShard(ctx)
@@ -164,35 +166,42 @@ func (e *engine) push(ctx context.Context) error {
 // conclude counts and joins the errors of items. Items that only stopped
 // because another's error stopped the run are not listed again.
 func (e *engine) conclude(ctx context.Context) error {
-	var errs []error
-	var missing []string
-	cause := context.Cause(ctx)
-	if cause != nil {
-		errs = append(errs, cause)
-	}
+	t := tally{of: "items", cause: context.Cause(ctx)}
 	for _, j := range e.jobs {
-		switch {
-		case j.err != nil:
+		t.add(j.name(), j.err)
+		if j.err != nil {
 			e.result.Failed++
-			missing = append(missing, j.name())
-			if cause == nil || !errors.Is(j.err, cause) && !errors.Is(j.err, context.Canceled) {
-				errs = append(errs, j.err)
-			}
 			continue
-		case j.idle():
+		}
+		if j.idle() {
 			e.result.Unchanged++
-		default:
+		} else {
 			e.result.Pushed++
 		}
 		j.done = true
+		for _, u := range j.unlisted {
+			t.lack(u)
+		}
 	}
-	if e.result.Failed == 0 {
-		return nil
+	return t.err()
+}
+
+// failed is the error of a run that ended before anything was sent: it lists
+// the items that are not known to be there.
+func (e *engine) failed(err error) error {
+	if _, ok := errors.AsType[*RefusedError](err); ok {
+		return err // it speaks of the whole bundle
 	}
-	if done := e.result.Unchanged + e.result.Pushed; done > 0 {
-		return &PartialError{Done: done, Total: len(e.jobs), Missing: missing, Errs: errs}
+	var missing []string
+	for _, j := range e.jobs {
+		if j.state != Same {
+			missing = append(missing, j.name())
+		}
 	}
-	return errors.Join(errs...)
+	if len(missing) == 0 {
+		return err
+	}
+	return &FailedError{Of: "items", Missing: missing, Errs: []error{err}}
 }
 
 // fatal reports whether no other item can fare better.
@@ -309,7 +318,7 @@ func (e *engine) heal(ctx context.Context, j *job, d doubt) (bool, error) {
 // when it is written, tags last.
 func (e *engine) manifests(ctx context.Context, j *job) error {
 	body := j.body
-	if j.state == Absent && len(j.refs) == 0 && len(j.cosig) == 0 {
+	if j.state == Absent && len(j.refs) == 0 && len(j.cosig) == 0 && j.item.body[len(j.item.body)-1].subject == "" {
 		// Nothing comes between the root and its tag: one write does for both.
 		body = body[:len(body)-1]
 	}
@@ -330,6 +339,9 @@ func (e *engine) manifests(ctx context.Context, j *job) error {
 		if err := e.put(ctx, j.repo, c.node, c.tag); err != nil {
 			return err
 		}
+	}
+	if err := e.relate(ctx, j); err != nil {
+		return err
 	}
 	if j.state == Same {
 		return nil
