@@ -28,6 +28,7 @@ type engine struct {
 	state  target.State // what the target said
 	rec    *record
 	flow   *flow
+	small  *flow                                                   // for what is small: flow itself, or one beside it
 	pacer  *pacer                                                  // for writing manifests
 	pause  func(ctx context.Context, attempt int, err error) error // between attempts
 	stop   context.CancelCauseFunc                                 // ends the run where no item can fare better
@@ -87,6 +88,10 @@ func newEngine(src source, o Options, plan *Plan) (*engine, error) {
 	e := &engine{
 		src: src, opts: o, target: t, plan: plan, host: plan.host, repos: map[string]*repo{},
 		flow: newFlow(o.workers()), pacer: newPacer(t.Limits().ManifestsPerSecond), pause: pause,
+	}
+	e.small = e.flow
+	if n := o.extra(); n > 0 {
+		e.small = newFlow(n)
 	}
 	for i := range plan.Items {
 		it := &plan.Items[i]
@@ -249,11 +254,11 @@ func (e *engine) finish(ctx context.Context, j *job, tasks map[digest.Digest]*bl
 // name writes manifests and tags and looks whether they are there. It also says
 // whether what it built on may be the reason for its error.
 func (e *engine) name(ctx context.Context, j *job) (doubt, error) {
-	if err := e.flow.acquire(ctx); err != nil {
+	if err := e.small.acquire(ctx); err != nil {
 		return certain, err
 	}
 	err := e.manifests(ctx, j)
-	e.flow.release()
+	e.small.release()
 	if err != nil {
 		return doubtful(err), fmt.Errorf("push %s: %w", j.name(), e.opts.explain(err))
 	}
@@ -307,7 +312,7 @@ func (e *engine) heal(ctx context.Context, j *job, d doubt) (bool, error) {
 			e.rec.forget(f)
 		}
 		healed = true
-		if err := e.bring(ctx, j.repo, nil, b); err != nil {
+		if err := e.bring(ctx, e.flow, j.repo, nil, b); err != nil {
 			return healed, fmt.Errorf("blob %s: %w", b.Digest, err)
 		}
 	}

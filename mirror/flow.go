@@ -83,6 +83,18 @@ func (f *flow) note(round int, err error) {
 	}
 }
 
+// begin marks the start of a request; what it returns is told how it ended. All
+// bounds learn from it: a registry that throttles does not say whom it means.
+func (e *engine) begin() (done func(error)) {
+	round, small := e.flow.now(), e.small.now()
+	return func(err error) {
+		e.flow.note(round, err)
+		if e.small != e.flow {
+			e.small.note(small, err)
+		}
+	}
+}
+
 // pacer spaces out what a registry counts per second. The zero value does not.
 type pacer struct {
 	every time.Duration
@@ -126,9 +138,9 @@ func (p *pacer) wait(ctx context.Context) error {
 func (e *engine) try(ctx context.Context, request func() error) error {
 	start := time.Now()
 	for attempt := 1; ; attempt++ {
-		round := e.flow.now()
+		done := e.begin()
 		err := request()
-		e.flow.note(round, err)
+		done(err)
 		if err == nil || attempt == maxAttempts || time.Since(start) > maxElapsed || ctx.Err() != nil || !passing(err, attempt) {
 			return err
 		}

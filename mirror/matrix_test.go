@@ -2,6 +2,7 @@ package mirror
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"net/http"
 	"strings"
@@ -229,7 +230,17 @@ func matrixFaults() map[string]func() func(http.ResponseWriter, *http.Request) b
 		"500 to a manifest":         first(manifest, answerWith(500, "UNKNOWN")),
 		"500 to a question":         first(head, answerWith(500, "")),
 		"connection lost, manifest": first(manifest, cut(10)),
-		"blob lost again":           first(manifest, answerWith(400, "MANIFEST_BLOB_UNKNOWN")),
+		"401 in the middle":         first(put, answerWith(401, "UNAUTHORIZED", "Www-Authenticate", `Basic realm="x"`)),
+		"absolute location": func() func(http.ResponseWriter, *http.Request) bool {
+			return func(w http.ResponseWriter, r *http.Request) bool {
+				sw, ok := w.(*statusWriter)
+				if ok {
+					sw.ResponseWriter = &absolute{sw.ResponseWriter, "http://" + r.Host}
+				}
+				return !ok
+			}
+		},
+		"blob lost again": first(manifest, answerWith(400, "MANIFEST_BLOB_UNKNOWN")),
 		"413 to large bodies": func() func(http.ResponseWriter, *http.Request) bool {
 			return func(w http.ResponseWriter, r *http.Request) bool {
 				if put(r) {
@@ -264,7 +275,11 @@ func suiteFault(t *testing.T, m matrixTarget, fault func() func(http.ResponseWri
 	result, _, err := runPaused(t.Context(), f, o)
 	missing := 0
 	if err != nil {
-		missing = len(as[*PartialError](t, err).Missing)
+		if failed, ok := errors.AsType[*FailedError](err); ok {
+			missing = len(failed.Missing)
+		} else {
+			missing = len(as[*PartialError](t, err).Missing)
+		}
 	}
 	if missing != result.Failed || result.Pushed+result.Failed != len(w.tags) {
 		t.Errorf("%d missing, %+v, %v", missing, result, err)

@@ -63,16 +63,25 @@ func (e *engine) request() target.Request {
 // inspect asks for every tag. It returns an error only if the registry cannot
 // be talked to at all; what concerns one item is kept there.
 func (e *engine) inspect(ctx context.Context) error {
+	look := func(ctx context.Context, j *job) error {
+		j.err = e.look(ctx, j)
+		if fatal(j.err) || ctx.Err() != nil {
+			return j.err
+		}
+		return nil
+	}
+	jobs := e.jobs
+	if len(jobs) > 0 {
+		// One alone first: directories lock accounts out after a few wrong passwords.
+		if err := look(ctx, jobs[0]); err != nil {
+			return err
+		}
+		jobs = jobs[1:]
+	}
 	g, ctx := errgroup.WithContext(ctx)
-	g.SetLimit(e.opts.workers())
-	for _, j := range e.jobs {
-		g.Go(func() error {
-			j.err = e.look(ctx, j)
-			if fatal(j.err) || ctx.Err() != nil {
-				return j.err
-			}
-			return nil
-		})
+	g.SetLimit(e.opts.workers() + e.opts.extra())
+	for _, j := range jobs {
+		g.Go(func() error { return look(ctx, j) })
 	}
 	return g.Wait()
 }
