@@ -82,7 +82,7 @@ func (e *engine) bring(ctx context.Context, f *flow, r, from *repo, desc bundle.
 		if !wait && again {
 			continue
 		}
-		again = again || retryable(err, attempt)
+		again = again || retryable(err, attempt) || e.away(err)
 		if !again || attempt == maxAttempts || time.Since(start) > maxElapsed || ctx.Err() != nil {
 			return err
 		}

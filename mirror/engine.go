@@ -34,6 +34,7 @@ type engine struct {
 	stop   context.CancelCauseFunc                                 // ends the run where no item can fare better
 
 	way     atomic.Int32 // how bodies are sent, remembered for the host
+	reached atomic.Bool  // the registry answered in this run
 	noMount atomic.Bool  // the registry does not mount, or does not say what it has
 
 	mu      sync.Mutex
