@@ -63,25 +63,3 @@ func TestNothingArrivedUnreachable(t *testing.T) {
 		t.Errorf("missing %v", e.Missing)
 	}
 }
-
-// A shard lists the blobs that are missing.
-func TestShardListsMissing(t *testing.T) {
-	reg := newOlareg(t, true)
-	f := newFake(t)
-	bad := f.layer(1, 5000)
-	f.root("quay.io/a/x:1", f.image("x", bad, f.layer(2, 10)))
-	reg.setFault(func(w http.ResponseWriter, r *http.Request) bool {
-		if isUpload(r, http.MethodPut) && strings.Contains(r.URL.RawQuery, bad.Digest.Encoded()) {
-			answerWith(http.StatusForbidden, "DENIED")(w, r)
-			return true
-		}
-		return false
-	})
-	o := options(t, reg)
-	o.Shard = Shard{Index: 0, Count: 1}
-	_, _, err := run(t.Context(), f, o)
-	e := as[*PartialError](t, err)
-	if e.Of != "blobs" || e.Done != 2 || len(e.Missing) != 1 || e.Missing[0] != o.To+"/a/x@"+bad.Digest.String() {
-		t.Errorf("%+v", e)
-	}
-}
