@@ -5,17 +5,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"io/fs"
-	"os"
 	"path/filepath"
-	"strings"
 
 	"github.com/airlock-project/airlock/install"
+	"github.com/airlock-project/airlock/install/internal/place"
 )
-
-// maxSnippet bounds what is read back of a file that is there.
-const maxSnippet = 1 << 20
 
 // Snippet is dns.snippet. Its zero value is ready and safe for concurrent use
 // with different files.
@@ -33,14 +27,8 @@ func (Snippet) Codes() map[string][]string { return map[string][]string{codeNone
 
 // Grounds implements install.Grounder: a file in one render directory says
 // nothing of another.
-func (Snippet) Grounds(in install.Input) any { return map[string]any{"render": absolute(in.Render)} }
-
-func absolute(dir string) string {
-	abs, err := filepath.Abs(dir)
-	if err != nil {
-		return dir // no working directory: Apply says so
-	}
-	return abs
+func (Snippet) Grounds(in install.Input) any {
+	return map[string]any{"render": place.Absolute(in.Render)}
 }
 
 // Plan says which records would be written.
@@ -56,8 +44,7 @@ func (Snippet) Plan(_ context.Context, in install.Input) (install.Change, error)
 		}
 	}
 	if in.Render != "" {
-		old, err := read(filepath.Join(in.Render, a.To))
-		c.Nothing = err == nil && bytes.Equal(old, zoneFile(list))
+		c.Nothing = place.Holds(filepath.Join(in.Render, a.To), zoneFile(list))
 	}
 	return c, nil
 }
@@ -77,7 +64,7 @@ func (Snippet) Apply(_ context.Context, in install.Input) (install.Result, error
 		res.Findings = append(res.Findings, install.Finding{Code: codeNone, Detail: "no name has an address or a target"})
 		return res, nil
 	}
-	if res.Changed, err = write(in.Render, a.To, zoneFile(list)); err != nil {
+	if res.Changed, err = place.File(in.Render, a.To, zoneFile(list)); err != nil {
 		return res, fmt.Errorf("write %s: %w", a.To, err)
 	}
 	lines := []any{}
@@ -86,7 +73,7 @@ func (Snippet) Apply(_ context.Context, in install.Input) (install.Result, error
 			lines = append(lines, text(rr))
 		}
 	}
-	path := filepath.Join(absolute(in.Render), a.To)
+	path := filepath.Join(place.Absolute(in.Render), a.To)
 	res.Outputs = map[string]any{"dns.snippet": path, "dns.records": lines}
 	res.Findings = append(res.Findings, install.Finding{Severity: install.SeverityInfo, Detail: "the records for the zone are in " + path})
 	return res, nil
@@ -97,8 +84,8 @@ func snippet(in install.Input) (snippetArguments, []entry, error) {
 	if err := in.Decode(&a); err != nil {
 		return a, nil, err
 	}
-	if a.To == "" || strings.HasPrefix(a.To, ".") || strings.Trim(a.To, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.") != "" {
-		return a, nil, fmt.Errorf("to %q is not one file name", a.To)
+	if err := place.Name(a.To); err != nil {
+		return a, nil, err
 	}
 	list, err := entries(a.Records, a.TTL)
 	return a, list, err
@@ -112,43 +99,4 @@ func zoneFile(list []entry) []byte {
 		}
 	}
 	return b.Bytes()
-}
-
-// read returns as much of a file as can be one of ours.
-func read(path string) ([]byte, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	return io.ReadAll(io.LimitReader(f, maxSnippet))
-}
-
-// write puts a whole file under its name, or leaves it if it is the same.
-func write(dir, name string, data []byte) (changed bool, err error) {
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return false, err
-	}
-	root, err := os.OpenRoot(dir)
-	if err != nil {
-		return false, err
-	}
-	defer root.Close()
-	old, err := root.ReadFile(name)
-	if err == nil && bytes.Equal(old, data) {
-		return false, nil
-	}
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return false, err
-	}
-	partial := name + ".partial"
-	f, err := root.OpenFile(partial, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o644)
-	if err != nil {
-		return false, err
-	}
-	_, err = f.Write(data)
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return false, errors.Join(err, root.Remove(partial))
-	}
-	return true, root.Rename(partial, name)
 }
