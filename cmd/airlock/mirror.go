@@ -66,7 +66,7 @@ quay.io/jetstack/x:v1 goes to REGISTRY/PREFIX/jetstack/x:v1.`,
 	fl.StringVar(&f.verify, "verify", "head", "what to read back: `head`, sample or full")
 	fl.StringVar(&f.shard, "shard", "", "send the blobs of part `i/n` only, i from 0")
 	fl.BoolVar(&f.closing, "closing", false, "shards have sent the blobs: push what is left")
-	fl.IntVar(&f.workers, "workers", 0, "blobs sent at once (default 8)")
+	fl.IntVar(&f.workers, "workers", 0, "blobs sent at once (default 8, and 24 more while small ones wait)")
 	fl.StringVar(&f.mapFile, "relocation-map", "", "write the relocation map to `file`")
 	f.login.add(cmd)
 	f.job.add(cmd)
