@@ -104,11 +104,12 @@ func (a *app) reach(ctx context.Context, to string, f loginFlags, attempts int) 
 		return nil, nil, err
 	}
 	o.Attempts = attempts
-	return a.connect(ctx, host, f, o)
+	return a.connect(ctx, to, f, o)
 }
 
-// connect makes the clients that o describes, and the adapter for host.
-func (a *app) connect(ctx context.Context, host string, f loginFlags, o remote.Options) (*remote.Hosts, mirror.Target, error) {
+// connect makes the clients that o describes, and the adapter for a registry.
+func (a *app) connect(ctx context.Context, to string, f loginFlags, o remote.Options) (*remote.Hosts, mirror.Target, error) {
+	host, _, _ := strings.Cut(to, "/")
 	var t mirror.Target = oci.Target{}
 	// Adapters are made out of the client, and the client asks them: so late.
 	o.Native = func(h string) remote.Native {
@@ -121,7 +122,7 @@ func (a *app) connect(ctx context.Context, host string, f loginFlags, o remote.O
 	if err != nil {
 		return nil, nil, err
 	}
-	t, err = a.provider(ctx, host, f, hosts, o.Credentials[host])
+	t, err = a.provider(ctx, to, f, hosts, o.Credentials[host])
 	return hosts, t, err
 }
 
@@ -129,7 +130,7 @@ func (a *app) connect(ctx context.Context, host string, f loginFlags, o remote.O
 // others say by an empty login that those of docker and podman apply.
 func native(t mirror.Target) remote.Native {
 	switch t.Kind() {
-	case "acr", "ecr", "gar":
+	case "acr", "ecr", "gar", "harbor":
 	default:
 		return nil
 	}

@@ -159,41 +159,41 @@ func TestInspect(t *testing.T) {
 		words    string
 		action   bool
 	}{
-		{name: "there", setup: func(s *standIn) { s.Projects["apps"] = `{"registry_id":0}` }, presence: target.OnPush},
+		{name: "there", setup: func(s *standIn) { s.Projects["apps"] = `{"registry_id":0}` }, presence: target.PresenceUnknown},
 		{name: "missing", presence: target.Missing, action: true},
 		{name: "missing, managed elsewhere", change: func(o *Options) { o.ManagedElsewhere = true }, presence: target.Missing, code: target.RepositoryMissing, fatal: true, words: `Harbor project "apps" does not exist`},
-		{name: "proxy cache", setup: func(s *standIn) { s.Projects["apps"] = `{"registry_id":3}` }, presence: target.OnPush, code: target.NotPushable, fatal: true, words: "proxy cache"},
-		{name: "no right to push", setup: func(s *standIn) { s.Projects["apps"] = `{}`; s.Push = nil }, presence: target.OnPush, code: target.Denied, fatal: true, words: `robot "robot$apps+mirror" lacks repository:push on project apps`},
-		{name: "read-only", setup: func(s *standIn) { s.Projects["apps"] = `{}`; s.Readonly = true }, presence: target.OnPush, code: target.ReadOnly, fatal: true, words: "read-only mode"},
-		{name: "room", setup: quota("62914561", "1024"), presence: target.OnPush},
-		{name: "no room", setup: quota("20971520", "1024"), presence: target.OnPush, code: target.QuotaExceeded, fatal: true, words: "has room for 20.0 MiB (1.0 KiB of 20.0 MiB used), and 30.0 MiB are to be pushed"},
+		{name: "proxy cache", setup: func(s *standIn) { s.Projects["apps"] = `{"registry_id":3}` }, presence: target.PresenceUnknown, code: target.NotPushable, fatal: true, words: "proxy cache"},
+		{name: "no right to push", setup: func(s *standIn) { s.Projects["apps"] = `{}`; s.Push = nil }, presence: target.PresenceUnknown, code: target.Denied, fatal: true, words: `robot "robot$apps+mirror" lacks repository:push on project apps`},
+		{name: "read-only", setup: func(s *standIn) { s.Projects["apps"] = `{}`; s.Readonly = true }, presence: target.PresenceUnknown, code: target.ReadOnly, fatal: true, words: "read-only mode"},
+		{name: "room", setup: quota("62914561", "1024"), presence: target.PresenceUnknown},
+		{name: "no room", setup: quota("20971520", "1024"), presence: target.PresenceUnknown, code: target.QuotaExceeded, fatal: true, words: "has room for 20.0 MiB (1.0 KiB of 20.0 MiB used), and 30.0 MiB are to be pushed"},
 		{name: "full, with the images there", setup: func(s *standIn) {
 			quota("31457280", "31457280")(s)
 			s.Repos["apps"] = []string{"web/front"}
-		}, presence: target.OnPush, code: target.QuotaExceeded, words: "less what the project has already"},
-		{name: "hostile quota", setup: quota("-9223372036854775808", "9223372036854775807"), presence: target.OnPush},
+		}, presence: target.PresenceUnknown, code: target.QuotaExceeded, words: "less what the project has already"},
+		{name: "hostile quota", setup: quota("-9223372036854775808", "9223372036854775807"), presence: target.PresenceUnknown},
 		{name: "plain robot", setup: func(s *standIn) {
 			s.Projects["apps"] = `{"metadata":{"retention_id":"4"}}`
 			s.Answers[get+"/summary"] = answer{Status: 403, Body: harbortest.Refusal("FORBIDDEN", "forbidden")}
 			s.Answers[get+"/immutabletagrules"] = answer{Status: 403, Body: harbortest.Refusal("FORBIDDEN", "forbidden")}
-		}, presence: target.OnPush, code: target.StateUnread, words: "its quota, its immutable tag rules, its tag retention rules"},
+		}, presence: target.PresenceUnknown, code: target.StateUnread, words: "its quota, its immutable tag rules, its tag retention rules"},
 		{name: "immutable", setup: func(s *standIn) {
 			s.Projects["apps"] = `{}`
 			s.Answers[get+"/immutabletagrules"] = answer{Status: 200, Body: `[
 				{"id":1,"disabled":true,"tag_selectors":[{"kind":"doublestar","decoration":"matches","pattern":"**"}],"scope_selectors":{"repository":[{"kind":"doublestar","decoration":"repoMatches","pattern":"**"}]}},
 				{"id":2,"tag_selectors":[{"kind":"doublestar","decoration":"matches","pattern":"v*"}],"scope_selectors":{"repository":[{"kind":"doublestar","decoration":"repoMatches","pattern":"web/**"}]}},
 				{"id":3,"tag_selectors":[{"kind":"doublestar","decoration":"matches","pattern":"v*"}],"scope_selectors":{"repository":[{"kind":"doublestar","decoration":"repoExcludes","pattern":"web/*"}]}}]`}
-		}, presence: target.OnPush, code: target.TagImmutable, words: `immutable tag rule 2 (tags matching "v*") covers web/front:v1:`},
+		}, presence: target.PresenceUnknown, code: target.TagImmutable, words: `immutable tag rule 2 (tags matching "v*") covers web/front:v1:`},
 		{name: "retention", setup: func(s *standIn) {
 			s.Projects["apps"] = `{"metadata":{"retention_id":"4"}}`
 			s.Answers["GET /api/v2.0/retentions/4"] = answer{Status: 200, Body: `{"id":4,"algorithm":"or","rules":[
 				{"id":1,"action":"retain","template":"latestPushedK","params":{"latestPushedK":5},"tag_selectors":[{"kind":"doublestar","decoration":"matches","pattern":"**"}],"scope_selectors":{"repository":[{"kind":"doublestar","decoration":"repoMatches","pattern":"**"}]}}]}`}
-		}, presence: target.OnPush, code: target.CleanUp, words: `retains only the 5 pushed last of the tags matching "**": it covers web/front:v1, web/front:latest`},
+		}, presence: target.PresenceUnknown, code: target.CleanUp, words: `retains only the 5 pushed last of the tags matching "**": it covers web/front:v1, web/front:latest`},
 		{name: "retention of others", setup: func(s *standIn) {
 			s.Projects["apps"] = `{"metadata":{"retention_id":"4"}}`
 			s.Answers["GET /api/v2.0/retentions/4"] = answer{Status: 200, Body: `{"rules":[
 				{"template":"always","tag_selectors":[{"kind":"doublestar","decoration":"excludes","pattern":"latest"}],"scope_selectors":{"repository":[{"kind":"doublestar","decoration":"repoMatches","pattern":"web/{front,back}"}]}}]}`}
-		}, presence: target.OnPush, code: target.CleanUp, words: "retains none of web/front:latest"},
+		}, presence: target.PresenceUnknown, code: target.CleanUp, words: "retains none of web/front:latest"},
 		{name: "project unreadable", setup: func(s *standIn) {
 			s.Answers["HEAD /api/v2.0/projects"] = answer{Status: 403, Body: ""}
 		}, presence: target.Forbidden, code: target.StateUnread, words: "project:read"},

@@ -176,6 +176,17 @@ func (g *Registry) Has(repository, reference string) (digest string, ok bool) {
 	return rec.Header().Get("Docker-Content-Digest"), rec.Code == http.StatusOK
 }
 
+// Exists reports whether a repository has a tag.
+func (g *Registry) Exists(repository string) bool {
+	if g.Behind == nil {
+		return false
+	}
+	rec := httptest.NewRecorder()
+	g.Behind.ServeHTTP(rec, httptest.NewRequest(http.MethodGet, "/v2/"+repository+"/tags/list", nil))
+	var list struct{ Tags []string }
+	return json.Unmarshal(rec.Body.Bytes(), &list) == nil && len(list.Tags) > 0
+}
+
 // Repository returns the repository that a path below /v2/ is about, or "".
 func Repository(path string) string {
 	rest, ok := strings.CutPrefix(path, "/v2/")

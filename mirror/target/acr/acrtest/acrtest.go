@@ -200,7 +200,12 @@ func (s *StandIn) serveRegistry(w http.ResponseWriter, r *http.Request) {
 			Refuse(w, 401, "UNAUTHORIZED", "authentication required")
 			return
 		}
-		body, ok := s.Metadata[strings.TrimPrefix(r.URL.Path, "/acr/v1/")]
+		path := strings.TrimPrefix(r.URL.Path, "/acr/v1/")
+		body, ok := s.Metadata[path]
+		if _, tag, _ := strings.Cut(path, "/_tags/"); !ok {
+			_, there := s.Registry.Has(name, tag)
+			ok, body = there || tag == "" && s.Registry.Exists(name), `{"changeableAttributes":{"writeEnabled":true},"tag":{"changeableAttributes":{"writeEnabled":true}}}`
+		}
 		if !ok {
 			Refuse(w, 404, "NAME_UNKNOWN", fmt.Sprintf("repository %q is not found", name))
 			return

@@ -94,8 +94,7 @@ func (s *StandIn) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		Reply(w, 403, Refusal("FORBIDDEN", "CSRF token not found in request"))
 		return
 	}
-	user, password, _ := r.BasicAuth()
-	known := user != "" && s.Accounts[user] == password
+	user, known := s.who(r)
 	if a, ok := s.Answers[r.Method+" "+r.URL.Path]; ok {
 		Reply(w, a.Status, a.Body)
 		return
@@ -109,7 +108,7 @@ func (s *StandIn) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		Reply(w, 200, "{}")
 	case r.URL.Path == "/service/token":
-		s.token(w, r, known && s.Push[user])
+		s.token(w, r, user, known)
 	case r.URL.Path == "/api/v2.0/systeminfo":
 		if known {
 			Reply(w, 200, fmt.Sprintf(`{"auth_mode":"db_auth","harbor_version":"v2.16.0","read_only":%t}`, s.Readonly))
@@ -125,7 +124,27 @@ func (s *StandIn) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-func (s *StandIn) token(w http.ResponseWriter, r *http.Request, push bool) {
+// who reads the account out of Basic or of a token that the stand-in issued. A
+// token for nobody is one, and knows nobody.
+func (s *StandIn) who(r *http.Request) (user string, known bool) {
+	if token, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer "); ok {
+		parts := strings.Split(token, ".")
+		if len(parts) != 3 {
+			return "", false
+		}
+		raw, err := base64.RawURLEncoding.DecodeString(parts[1])
+		var claims struct{ Sub string }
+		if err != nil || json.Unmarshal(raw, &claims) != nil {
+			return "", false
+		}
+		return claims.Sub, claims.Sub != ""
+	}
+	user, password, _ := r.BasicAuth()
+	return user, user != "" && s.Accounts[user] == password
+}
+
+func (s *StandIn) token(w http.ResponseWriter, r *http.Request, user string, known bool) {
+	push := known && s.Push[user]
 	if r.Method != http.MethodGet {
 		Reply(w, 405, "")
 		return
@@ -135,7 +154,10 @@ func (s *StandIn) token(w http.ResponseWriter, r *http.Request, push bool) {
 	if push {
 		actions = []string{"pull", "push"}
 	}
-	claims, err := json.Marshal(map[string]any{"iss": "harbor-token-issuer", "access": []any{map[string]any{"type": "repository", "name": name, "actions": actions}}})
+	if !known {
+		user = ""
+	}
+	claims, err := json.Marshal(map[string]any{"iss": "harbor-token-issuer", "sub": user, "access": []any{map[string]any{"type": "repository", "name": name, "actions": actions}}})
 	if err != nil {
 		Reply(w, 500, "")
 		return
@@ -205,8 +227,7 @@ func (s *StandIn) create(w http.ResponseWriter, r *http.Request, user string) {
 	Reply(w, 201, "")
 }
 
-// serveContent answers below /v2/ for Basic alone, as the product does when it
-// is shown at once.
+// serveContent answers below /v2/, for Basic and for tokens.
 func (s *StandIn) serveContent(w http.ResponseWriter, r *http.Request) {
 	http.SetCookie(w, &http.Cookie{Name: "sid", Value: "1", Path: "/", HttpOnly: true})
 	if refusal := s.letIn(w, r); refusal.Status != 0 {
@@ -226,8 +247,7 @@ func (s *StandIn) letIn(w http.ResponseWriter, r *http.Request) targettest.Refus
 	if _, err := r.Cookie("sid"); err == nil && write {
 		return targettest.Refusal{Status: 403, Code: "FORBIDDEN", Message: "CSRF token not found in request"}
 	}
-	user, password, _ := r.BasicAuth()
-	known := user != "" && s.Accounts[user] == password
+	user, known := s.who(r)
 	name := targettest.Repository(r.URL.Path)
 	project, repository, _ := strings.Cut(name, "/")
 	_, there := s.Projects[project]
