@@ -61,12 +61,17 @@ func TestMirrorToECR(t *testing.T) {
 	c.says(out, "tag-immutable", `tags of "airlock/team/app" are immutable: "v1"`)
 	c.mirror(0, "--to", c.to)
 
+	out, _ = c.mirror(0, "--to", c.to+"/set", "--dry-run", "--create-with", "immutable=true", "--create-with", "mutable-tags=sha256-*", "--create-with", "tag.owner=us", "--create-with", "scan=true")
+	c.says(out, "create-repository airlock/set/team/app", "imageTagMutability=IMMUTABLE_WITH_EXCLUSION", "sha256-*", "owner", "us")
+	_, errs := c.mirror(4, "--to", c.to, "--create-with", "public=true")
+	c.says(errs, `"public=true": for ecr it is one of immutable`)
+
 	c.refuses("denied", targettest.Refusal{Status: 403, Code: "DENIED", Message: "User: arn:aws-us-gov:iam::123456789012:user/m is not authorized to perform: ecr:InitiateLayerUpload on resource: arn:aws-us-gov:ecr:us-gov-west-1:123456789012:repository/airlock/denied/team/app"},
 		"not authorized to perform: ecr:InitiateLayerUpload", "allow ecr:InitiateLayerUpload on arn:aws-us-gov:ecr:us-gov-west-1:123456789012:repository/airlock/denied/", "ecr:GetAuthorizationToken on *")
 	s.Mu.Lock()
 	s.Faults["CreateRepository"] = ecrtest.Fault{Code: "LimitExceededException", Message: "The operation did not succeed because it would have exceeded a service limit"}
 	s.Mu.Unlock()
-	_, errs := c.mirror(1, "--to", c.to+"/quota")
+	_, errs = c.mirror(1, "--to", c.to+"/quota")
 	c.says(errs, `create repository "airlock/quota/`, "Service Quotas, Amazon ECR, region us-gov-west-1")
 }
 

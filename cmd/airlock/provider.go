@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -55,7 +56,7 @@ func (a *app) provider(ctx context.Context, to string, f loginFlags, hosts *remo
 	given := target.Credential{Username: login.Username, Password: login.Password}
 	t, err := a.adapter(kind, host, to, f, hosts, given)
 	if _, usage := errors.AsType[*usageError](err); err != nil && !usage {
-		return nil, &settingError{err, "check the registry's name and the environment of its provider"}
+		return nil, &settingError{err, "check the registry's name, --create-with and the environment of its provider"}
 	}
 	if err != nil {
 		return nil, err
@@ -69,15 +70,23 @@ func (a *app) provider(ctx context.Context, to string, f loginFlags, hosts *remo
 // adapter makes the adapter of a kind.
 func (a *app) adapter(kind, host, to string, f loginFlags, hosts *remote.Hosts, given target.Credential) (mirror.Target, error) {
 	client := hosts.HTTPClient()
+	set, err := parseCreation(cmp.Or(kind, "oci"), f.createWith)
+	if err != nil {
+		return nil, err
+	}
 	switch kind {
 	case "ecr":
-		return ecr.New(ecr.Options{Host: host, HTTPClient: client, ManagedElsewhere: f.noCreate})
+		return ecr.New(set.ecr(ecr.Options{Host: host, HTTPClient: client, ManagedElsewhere: f.noCreate}))
 	case "gar":
-		return gar.New(gar.Options{Host: host, HTTPClient: client, ManagedElsewhere: f.noCreate})
+		return gar.New(set.gar(gar.Options{Host: host, HTTPClient: client, ManagedElsewhere: f.noCreate}))
 	case "acr":
 		return acr.New(acr.Options{Host: host, HTTPClient: client, Trusted: f.provider == "acr", Login: given})
 	case "harbor":
-		return harbor.New(harbor.Options{Host: host, HTTPClient: client, PlainHTTP: hosts.Scheme(host) == "http", Login: stored(hosts, to), ManagedElsewhere: f.noCreate})
+		o, err := set.harbor(harbor.Options{Host: host, HTTPClient: client, PlainHTTP: hosts.Scheme(host) == "http", Login: stored(hosts, to), ManagedElsewhere: f.noCreate})
+		if err != nil {
+			return nil, err
+		}
+		return harbor.New(o)
 	case "", "oci":
 		return oci.Target{}, nil
 	}

@@ -29,6 +29,7 @@ type loginFlags struct {
 	anonymous     bool
 	provider      string // "" finds out
 	noCreate      bool
+	createWith    []string
 }
 
 func (f *loginFlags) add(cmd *cobra.Command) {
@@ -39,6 +40,7 @@ func (f *loginFlags) add(cmd *cobra.Command) {
 	fl.BoolVar(&f.tokenStdin, "token-stdin", false, "read a bearer token for the registry from stdin")
 	fl.StringVar(&f.provider, "provider", "", "`product` of the registry, ecr, gar, acr, harbor or oci, where name and answers do not tell")
 	fl.BoolVar(&f.noCreate, "no-create", false, "make no repository or project: Terraform or somebody else owns them")
+	fl.StringArrayVar(&f.createWith, "create-with", nil, "`NAME=VALUE`, a setting of what is made: immutable, mutable-tags, scan, kms-key, tag.NAME (ecr), immutable, kms-key (gar), public, storage-limit (harbor); may be repeated")
 	fl.BoolVar(&f.anonymous, "anonymous", false, "show the registry no login, whatever is stored")
 }
 
