@@ -93,6 +93,13 @@ func TestMirrorToECRWrongly(t *testing.T) {
 	out, _ := c.run(1, "registry", "check", c.to)
 	c.says(out, "fail     credentials", "UnrecognizedClientException")
 
+	// A CA that is not trusted: the API is what is asked first.
+	was := c.flags
+	c.flags = c.flags[2:]
+	_, errs = c.mirror(1, "--to", c.to)
+	c.says(errs, "certificate signed by unknown authority", "with --ca-file")
+	c.flags = was
+
 	// A login that ended, and no AWS credentials to make another.
 	delete(c.env, "AWS_ACCESS_KEY_ID")
 	_, errs = c.mirror(1, "--to", c.to)
@@ -342,6 +349,19 @@ func TestMirrorToHarborWrongly(t *testing.T) {
 	c.says(errs, harborHost, "there are none", "docker login "+harborHost)
 	_, errs = c.mirror(1, "--to", c.to, "--anonymous")
 	c.says(errs, harborHost, "there are none")
+	was := c.flags
+	c.flags = c.flags[2:] // without --ca-file
+	_, errs = c.mirror(1, "--to", c.to)
+	c.says(errs, "secure the connection to "+harborHost, "certificate signed by unknown authority", "of "+harborHost+" with --ca-file")
+	c.flags = was
+	for _, to := range []string{harborHost + "/apps,other.test/apps", harborHost + "/apps other.test"} {
+		_, errs = c.mirror(4, "--to", to)
+		c.says(errs, "give one REGISTRY", "once for each registry")
+		_, errs = c.run(4, "registry", "check", to)
+		c.says(errs, "give one REGISTRY")
+	}
+	_, errs = c.run(4, "registry", "check", "https://"+c.to)
+	c.says(errs, "without a scheme", "leave out what stands before the host")
 
 	// A wrong password, which the token service answers with a token for nobody.
 	c.dockerLogin(harborHost, harbortest.User, "secret-of-yesterday")

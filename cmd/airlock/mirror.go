@@ -152,25 +152,34 @@ func registryOf(to string) string {
 
 // check refuses flags before anything is opened.
 func (f mirrorFlags) check() error {
-	host, prefix, _ := strings.Cut(strings.TrimSuffix(f.to, "/"), "/")
-	switch {
-	case strings.Contains(f.to, "://"):
-		return &settingError{errors.New("--to: give REGISTRY[:PORT][/PREFIX] without a scheme"), "leave out what stands before the host; --plain-http HOST speaks HTTP"}
-	case f.workers < 0:
+	if f.workers < 0 {
 		return &usageError{fmt.Errorf("--workers %d: want 1 or more, or 0 for the default", f.workers)}
 	}
-	// Nothing of a target with an @ is quoted: text before it may be a password.
-	if strings.ContainsAny(f.to, "@?#%\\ ") {
-		return &settingError{errors.New("--to: give REGISTRY[:PORT][/PREFIX], without user name or query"), "--username and --password-file log in"}
-	}
-	name := prefix
-	if name == "" {
-		name = "any"
-	}
-	if _, err := remote.ParseReference(host + "/" + name); err != nil || strings.Contains(prefix, ":") {
-		return &settingError{fmt.Errorf("--to %q: not REGISTRY[:PORT][/PREFIX]", f.to), "a prefix is lower case letters and digits with single . _ - / between them, as in registry.example:5000/team/apps"}
+	if err := checkTarget("--to", f.to); err != nil {
+		return err
 	}
 	return checkMap(f.mapFile)
+}
+
+// checkTarget refuses what is not one registry with a prefix. Nothing of a
+// target with an @ is quoted: text before it may be a password.
+func checkTarget(name, to string) error {
+	host, prefix, _ := strings.Cut(strings.TrimSuffix(to, "/"), "/")
+	switch {
+	case strings.Contains(to, "://"):
+		return &settingError{fmt.Errorf("%s: give REGISTRY[:PORT][/PREFIX] without a scheme", name), "leave out what stands before the host; --plain-http HOST speaks HTTP"}
+	case strings.ContainsAny(to, ", ;") && !strings.Contains(to, "@"):
+		return &settingError{fmt.Errorf("%s %q: give one REGISTRY[:PORT][/PREFIX]", name, to), "run the command once for each registry"}
+	case strings.ContainsAny(to, "@?#%\\ "):
+		return &settingError{fmt.Errorf("%s: give REGISTRY[:PORT][/PREFIX], without user name or query", name), "--username and --password-file log in"}
+	}
+	if prefix == "" {
+		prefix = "any"
+	}
+	if _, err := remote.ParseReference(host + "/" + prefix); err != nil || strings.Contains(prefix, ":") {
+		return &settingError{fmt.Errorf("%s %q: not REGISTRY[:PORT][/PREFIX]", name, to), "a prefix is lower case letters and digits with single . _ - / between them, as in registry.example:5000/team/apps"}
+	}
+	return nil
 }
 
 // checkMap refuses, before anything is sent, a place for the relocation map

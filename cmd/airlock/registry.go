@@ -173,6 +173,9 @@ is stored either way. Ends with exit code 1 if pushing would fail.`,
 }
 
 func (a *app) runRegistryCheck(ctx context.Context, registry, repository string, write bool, f loginFlags) error {
+	if err := checkTarget("registry", registry); err != nil {
+		return err
+	}
 	// A check tells what is there now, so that one repetition is enough.
 	hosts, t, err := a.reach(ctx, registry, f, 2)
 	if err != nil {
