@@ -199,8 +199,9 @@ func (a *app) identity(ctx context.Context, site *manifests.Site, dir, passwordF
 // the adapter for its registry.
 func (a *app) siteRegistry(ctx context.Context, site *manifests.Site, dir string) (*remote.Hosts, mirror.Target, error) {
 	extra := remote.Options{}
-	host := ""
+	host, to := "", ""
 	if r := site.Registry; r != nil {
+		to = r.To
 		host, _, _ = strings.Cut(r.To, "/")
 		extra.Target = host
 		if r.CA != "" {
@@ -221,7 +222,7 @@ func (a *app) siteRegistry(ctx context.Context, site *manifests.Site, dir string
 		hosts, err := a.hosts(extra)
 		return hosts, nil, err
 	}
-	return a.connect(ctx, host, loginFlags{}, extra)
+	return a.connect(ctx, to, loginFlags{}, extra)
 }
 
 // stateOf finds the state directory of a checklist command and says it.
