@@ -47,7 +47,7 @@ type backupArguments struct {
 	Path    string `json:"path"`    // a file, or a directory with files, that counts
 	Code    string `json:"code"`    // instead of PG-20
 
-	Smoke    bool  `json:"smoke"`      // dump, and restore into a scratch database
+	Smoke    bool  `json:"smoke"`     // dump, and restore into a scratch database
 	SmokeMax int64 `json:"smoke_max"` // bytes; a larger database is not restored
 }
 

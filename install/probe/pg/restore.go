@@ -1,12 +1,12 @@
 package pg
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -145,21 +145,25 @@ func (b *backup) pump(ctx context.Context, conn *postgres.Conn, programs [2]stri
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	// pg_dump's words come first: what it breaks off, pg_restore only suffers from.
-	for i, err := range []error{err1, err2} {
-		if err != nil {
-			return &restoreError{fmt.Sprintf("%s fails: %s", []string{"pg_dump", "pg_restore"}[i], conn.Target.Clean(said[i].String()))}
+	if err1 == nil && err2 == nil {
+		return nil
+	}
+	// The one that has something to say is the cause: the other only sees the
+	// pipe end.
+	for i, program := range programs {
+		if len(said[i].data) > 0 {
+			return &restoreError{fmt.Sprintf("%s fails: %s", filepath.Base(program), conn.Target.Clean(string(said[i].data)))}
 		}
 	}
-	return nil
+	return &restoreError{fmt.Sprintf("pg_dump and pg_restore: %v", errors.Join(err1, err2))}
 }
 
 // bounded keeps the beginning of what a program says.
-type bounded struct{ bytes.Buffer }
+type bounded struct{ data []byte }
 
 func (b *bounded) Write(p []byte) (int, error) {
-	if left := 4096 - b.Len(); left > 0 {
-		b.Buffer.Write(p[:min(left, len(p))])
+	if left := 4096 - len(b.data); left > 0 {
+		b.data = append(b.data, p[:min(left, len(p))]...)
 	}
 	return len(p), nil
 }
