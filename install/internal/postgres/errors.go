@@ -55,7 +55,7 @@ func Finding(err error) (f install.Finding, ok bool) {
 		return f, false
 	}
 	f = install.Finding{Code: e.Code, Detail: e.Error(), Fields: map[string]string{"reason": e.Reason}}
-	if e.target != nil {
+	if e.target != nil && e.Code != CodeURL {
 		f.Fields["host"], f.Fields["port"] = e.Host.Name, e.Host.Port
 		f.Fields["user"], f.Fields["db"] = e.target.User, e.target.Database
 	}
@@ -196,7 +196,8 @@ func (t *Target) words(pg *pgconn.PgError) string {
 // holdsSecret reports whether s holds the URL or the password in a shape in
 // which it is written anywhere.
 func (t *Target) holdsSecret(s string) bool {
-	if strings.Contains(s, t.raw) {
+	s = strings.ToLower(s)
+	if strings.Contains(s, strings.ToLower(t.raw)) {
 		return true
 	}
 	for _, secret := range t.secrets {
@@ -204,7 +205,7 @@ func (t *Target) holdsSecret(s string) bool {
 			continue
 		}
 		for _, form := range []string{secret, url.QueryEscape(secret), url.PathEscape(secret), strings.Trim(fmt.Sprintf("%q", secret), `"`)} {
-			if strings.Contains(s, form) {
+			if strings.Contains(s, strings.ToLower(form)) {
 				return true
 			}
 		}
