@@ -113,7 +113,7 @@ func realBackup(t *testing.T, c *postgres.Cluster) {
 	if res := backups(t, with); !archived || len(res.Findings) > 0 {
 		t.Errorf("%v, %+v", archived, res.Findings)
 	}
-	with["smoke"] = true
+	with = map[string]any{"url": url, "ca": c.CA.Path, "smoke": true}
 	refused := backups(t, with)
 	if codes(refused) != "PG-21:" || !strings.Contains(refused.Findings[0].Fields["reason"], "permission denied to create database") {
 		t.Errorf("%+v", refused.Findings)
