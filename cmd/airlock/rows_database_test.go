@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"maps"
 	"os"
 	"path/filepath"
@@ -81,7 +82,7 @@ func TestRowDatabase(t *testing.T) {
 			"db.url": fakeDatabase(t, 160004, nil), "db.read_only_url": fakeDatabase(t, 160004, func(f *postgres.Fake) { f.Database.Standby = true }),
 		}}
 		got := runRow(t, r)
-		if got.Outputs["db.server_version_num"] != "160004" {
+		if fmt.Sprint(got.Outputs["db.server_version_num"]) != "160004" {
 			t.Errorf("outputs: %v", got.Outputs)
 		}
 		r.inputs["db.read_only_url"] = fakeDatabase(t, 160004, func(f *postgres.Fake) { f.Database.System = "1" })
@@ -138,7 +139,7 @@ func TestRowRecovery(t *testing.T) {
 		{name: "states", inputs: map[string]any{"dr.versioned": []any{"modules", "run-logs", "policy-inputs"}}, want: install.StateFail, code: "DR-02", says: []string{"states", "dr.versioned"}},
 		{name: "logs", inputs: map[string]any{"dr.versioned": []any{"modules", "states", "policy-inputs"}}, want: install.StateWaiting, code: "DR-02", says: []string{"run-logs"}},
 		{name: "key", inputs: map[string]any{"dr.key_escrow": false}, want: install.StateFail, code: "DR-03", says: []string{"escrow-encryption-key", "dr.key_escrow"}},
-		{name: "copy", inputs: map[string]any{"dr.ledger_copy": filepath.Join(dir, "missing")}, want: install.StateFail, code: "FILE-01", says: []string{"missing", "dr.ledger_copy"}},
+		{name: "copy", inputs: map[string]any{"dr.ledger_copy": filepath.Join(dir, "missing")}, want: install.StateFail, code: "DR-05", says: []string{"missing", "dr.ledger_copy"}},
 		{name: "no archive", inputs: map[string]any{"db.url": "postgres://u:" + databaseEscaped + "@127.0.0.1:1/x"}, want: install.StateFail, code: "PG-01", says: []string{"refused"}},
 	} {
 		t.Run(r.name, func(t *testing.T) {

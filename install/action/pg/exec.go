@@ -146,7 +146,11 @@ func (w *work) apply(ctx context.Context, res *install.Result) error {
 			return err
 		}
 		if !done {
-			w.report(res, codeNoEffect, s.Run, "it ran, and "+s.Done+" is still not true")
+			reason := "it ran, and " + s.Done + " is still not true"
+			if n := w.conn.Notice(); n != "" {
+				reason += "; the server warned: " + n
+			}
+			w.report(res, codeNoEffect, s.Run, reason)
 			return nil
 		}
 	}
@@ -163,16 +167,23 @@ func (w *work) report(res *install.Result, code, statement, reason string) {
 }
 
 // ask answers a statement's question, in a transaction that can write nothing.
+// No row is no: what it asks about is not there yet.
 func (w *work) ask(ctx context.Context, s statement) (bool, error) {
-	var row []string
+	var rows [][]string
 	err := w.conn.Transaction(ctx, func() (err error) {
 		if err = w.conn.Exec(ctx, "SET TRANSACTION READ ONLY"); err != nil {
 			return err
 		}
-		row, err = w.conn.Row(ctx, 1, s.Done)
+		rows, err = w.conn.Rows(ctx, s.Done)
 		return err
 	})
-	return err == nil && (row[0] == "t" || row[0] == "true"), err
+	switch {
+	case err != nil || len(rows) == 0:
+		return false, err
+	case len(rows) != 1 || len(rows[0]) != 1:
+		return false, fmt.Errorf("ask %q: want one boolean, got %d rows", s.Done, len(rows))
+	}
+	return rows[0][0] == "t" || rows[0][0] == "true", nil
 }
 
 // prepare reads and checks the arguments, and puts the variables in.

@@ -74,7 +74,7 @@ func TestExecFails(t *testing.T) {
 		"echo":      {func(f *postgres.Fake) { f.Refuse = map[string][2]string{"ALTER": {"42501", "you are " + password}} }, "PG-30", "left out"},
 		"password":  {func(f *postgres.Fake) { f.Password = "other" }, "PG-10", "password is wrong"},
 		"cut":       {func(f *postgres.Fake) { f.Cut = "ALTER" }, "PG-01", "closed from the other side"},
-		"no row":    {func(f *postgres.Fake) { f.Database.Guards = nil }, "PG-01", "does not speak PostgreSQL"},
+		"no row":    {func(f *postgres.Fake) { f.Database.Guards = nil }, "PG-31", "still not true"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := server(t, true)

@@ -24,6 +24,7 @@ type Conn struct {
 	Host   Host                 // the one of the target that answers
 	TLS    *tls.ConnectionState // nil without TLS
 	pg     *pgconn.PgConn
+	notice string
 }
 
 // closing bounds how long a goodbye may take.
@@ -80,6 +81,9 @@ func (c *Conn) Row(ctx context.Context, columns int, sql string, args ...string)
 	}
 	return rows[0], nil
 }
+
+// Notice is what the server warned of last, without secrets.
+func (c *Conn) Notice() string { return c.notice }
 
 // Exec runs one statement for what it does.
 func (c *Conn) Exec(ctx context.Context, sql string, args ...string) error {

@@ -90,6 +90,7 @@ func (t *Target) one(ctx context.Context, h Host, ca string, wait time.Duration)
 	// The dialer resolves names itself.
 	cfg.LookupFunc = func(_ context.Context, host string) ([]string, error) { return []string{host}, nil }
 	c := &Conn{Host: h, Target: t}
+	cfg.OnNotice = func(_ *pgconn.PgConn, n *pgconn.Notice) { c.notice = t.words((*pgconn.PgError)(n)) }
 	cfg.DialFunc = func(ctx context.Context, network, address string) (net.Conn, error) {
 		return c.dial(ctx, network, address, security)
 	}
