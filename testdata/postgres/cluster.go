@@ -114,7 +114,7 @@ func (c *Cluster) Query(t testing.TB, database, sql string) []string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer conn.Close(ctx)
+	defer func() { _ = conn.Close(ctx) }()
 	res := conn.ExecParams(ctx, sql, nil, nil, nil, nil).Read()
 	if res.Err != nil {
 		t.Fatalf("%s: %v", sql, res.Err)
@@ -138,7 +138,7 @@ func (c *Cluster) start(t testing.TB) {
 		t.Fatal(err)
 	}
 	_, c.Port, _ = net.SplitHostPort(l.Addr().String())
-	l.Close()
+	_ = l.Close()
 	c.run = c.cmd(t, "postgres", "-D", c.data(), "-p", c.Port)
 	said, err := c.run.StderrPipe()
 	if err != nil {

@@ -84,10 +84,10 @@ func (f *Fake) Start(t testing.TB) string {
 	var mu sync.Mutex
 	open := map[net.Conn]bool{}
 	t.Cleanup(func() {
-		l.Close()
+		_ = l.Close()
 		mu.Lock()
 		for c := range open {
-			c.Close()
+			_ = c.Close()
 		}
 		mu.Unlock()
 		all.Wait()
@@ -104,7 +104,7 @@ func (f *Fake) Start(t testing.TB) string {
 			all.Go(func() {
 				// A client that goes away is how sessions end.
 				_ = f.serve(c)
-				c.Close()
+				_ = c.Close()
 			})
 		}
 	})

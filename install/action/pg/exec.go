@@ -79,7 +79,7 @@ func (e Exec) Plan(ctx context.Context, in install.Input) (install.Change, error
 		}
 		return c, nil
 	}
-	defer w.conn.Close()
+	defer w.conn.Close(ctx)
 	c.Nothing = true
 	for _, s := range w.Statements {
 		done, err := w.ask(ctx, s)
@@ -106,7 +106,7 @@ func (e Exec) Apply(ctx context.Context, in install.Input) (install.Result, erro
 		err = w.connect(ctx)
 	}
 	if err == nil {
-		defer w.conn.Close()
+		defer w.conn.Close(ctx)
 		err = w.apply(ctx, &res)
 	}
 	if err == nil {
@@ -225,7 +225,7 @@ func (w *work) connect(ctx context.Context) (err error) {
 		return err
 	}
 	if err = w.conn.CheckLiterals(); err != nil {
-		w.conn.Close()
+		w.conn.Close(ctx)
 	}
 	return err
 }

@@ -137,8 +137,11 @@ func TestExpand(t *testing.T) {
 func TestExecArguments(t *testing.T) {
 	one := []any{map[string]any{"run": "a", "done": "b"}}
 	for _, with := range []map[string]any{
-		{"url": "postgres://u@h"}, {"url": "postgres://u@h", "statements": one, "timeout": "x"}, {"url": "postgres://u@h", "statements": []any{map[string]any{"run": "a"}}},
-		{"url": "postgres://u@h", "statements": []any{map[string]any{"run": `:"x"`, "done": "b"}}}, {"statements": one, "more": 1},
+		{"url": "postgres://u@h"},
+		{"url": "postgres://u@h", "statements": one, "timeout": "x"},
+		{"url": "postgres://u@h", "statements": []any{map[string]any{"run": "a"}}},
+		{"url": "postgres://u@h", "statements": []any{map[string]any{"run": `:"x"`, "done": "b"}}},
+		{"statements": one, "more": 1},
 	} {
 		if _, err := (Exec{}).Apply(t.Context(), install.Input{With: with}); err == nil {
 			t.Errorf("%v is accepted", with)

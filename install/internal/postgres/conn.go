@@ -30,9 +30,10 @@ type Conn struct {
 // closing bounds how long a goodbye may take.
 const closing = 5 * time.Second
 
-// Close ends the session; a transaction that is open is undone by the server.
-func (c *Conn) Close() {
-	ctx, cancel := context.WithTimeout(context.Background(), closing)
+// Close ends the session, also after ctx has ended; a transaction that is open
+// is undone by the server.
+func (c *Conn) Close(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closing)
 	defer cancel()
 	// Nothing is pending: what closing says does not matter.
 	_ = c.pg.Close(ctx)

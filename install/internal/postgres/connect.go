@@ -117,11 +117,11 @@ func (c *Conn) dial(ctx context.Context, network, address string, security *tls.
 	if security == nil {
 		return conn, nil
 	}
-	stop := context.AfterFunc(ctx, func() { raw.Close() })
+	stop := context.AfterFunc(ctx, func() { _ = raw.Close() })
 	defer stop()
 	secured, err := c.secure(ctx, conn, security)
 	if err != nil {
-		raw.Close()
+		_ = raw.Close()
 		return nil, err
 	}
 	return secured, nil

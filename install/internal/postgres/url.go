@@ -96,9 +96,7 @@ func Parse(raw string) (*Target, error) {
 	if err != nil {
 		return nil, badURL("its options cannot be read: percent-encode what is not a letter or digit")
 	}
-	if err := t.options(options, &hosts); err != nil {
-		return nil, err
-	}
+	t.options(options, &hosts)
 	if t.Hosts, err = hostList(hosts); err != nil {
 		return nil, err
 	}
@@ -160,7 +158,7 @@ func (t *Target) login(s string) error {
 
 // options reads what follows the question mark. hosts is replaced where an
 // option names them.
-func (t *Target) options(q url.Values, hosts *string) error {
+func (t *Target) options(q url.Values, hosts *string) {
 	host, port := "", ""
 	for key, values := range q {
 		v := values[len(values)-1]
@@ -202,7 +200,6 @@ func (t *Target) options(q url.Values, hosts *string) error {
 			*hosts = net.JoinHostPort(host, port)
 		}
 	}
-	return nil
 }
 
 // hostList reads host:port,host:port.

@@ -159,7 +159,7 @@ func (b *backup) server(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer conn.Close()
+	defer conn.Close(ctx)
 	if b.Archive {
 		if err := b.archive(ctx, conn); err != nil {
 			return err

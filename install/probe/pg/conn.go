@@ -166,7 +166,7 @@ func (l *look) run(ctx context.Context) error {
 	if l.conn, err = target.Connect(ctx, l.CA, l.wait); err != nil {
 		return err
 	}
-	defer l.conn.Close()
+	defer l.conn.Close(ctx)
 	if err := l.learn(ctx); err != nil {
 		return err
 	}

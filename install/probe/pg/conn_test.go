@@ -374,8 +374,13 @@ func TestSecondHost(t *testing.T) {
 
 func TestConnArguments(t *testing.T) {
 	for _, with := range []map[string]any{
-		{"url": "postgres://u@h", "timeout": "soon"}, {"url": "postgres://u@h", "timeout": "-1s"}, {"url": "postgres://u@h", "max_skew": "x"},
-		{"url": "postgres://u@h", "untested": "maybe"}, {"url": "postgres://u@h", "foreign": "no"}, {"urll": "x"}, {"url": 5},
+		{"url": "postgres://u@h", "timeout": "soon"},
+		{"url": "postgres://u@h", "timeout": "-1s"},
+		{"url": "postgres://u@h", "max_skew": "x"},
+		{"url": "postgres://u@h", "untested": "maybe"},
+		{"url": "postgres://u@h", "foreign": "no"},
+		{"urll": "x"},
+		{"url": 5},
 	} {
 		if _, err := (Conn{}).Run(t.Context(), install.Input{With: with}); err == nil {
 			t.Errorf("%v is accepted", with)

@@ -76,7 +76,7 @@ func (b *backup) restore(ctx context.Context, conn *postgres.Conn) (err error) {
 	if err != nil {
 		return err
 	}
-	defer scratch.Close()
+	defer scratch.Close(ctx)
 	got, err := scratch.Rows(ctx, queryRelations)
 	if err != nil {
 		return err
@@ -111,7 +111,7 @@ func (b *backup) drop(ctx context.Context, t *postgres.Target, name string) erro
 	defer cancel()
 	conn, err := t.Connect(ctx, b.CA, b.wait)
 	if err == nil {
-		defer conn.Close()
+		defer conn.Close(ctx)
 		err = conn.Exec(ctx, "DROP DATABASE IF EXISTS "+postgres.Identifier(name)+" WITH (FORCE)")
 	}
 	if err != nil {
@@ -134,8 +134,8 @@ func (b *backup) pump(ctx context.Context, conn *postgres.Conn, programs [2]stri
 	restore.Env, restore.Stdin, restore.Stderr, restore.WaitDelay = env, r, &said[1], cleaning
 	err1, err2 := dump.Start(), restore.Start()
 	// Each program holds its own end now, so that one sees when the other is gone.
-	r.Close()
-	w.Close()
+	_ = r.Close()
+	_ = w.Close()
 	if err1 == nil {
 		err1 = dump.Wait()
 	}
