@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"strings"
 	"syscall"
+	"unicode"
 
 	"github.com/airlock-project/airlock/install"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -97,7 +98,7 @@ func (t *Target) explain(h Host, err error) error {
 			e.Reason = unreachable(err)
 		}
 	}
-	e.Reason = t.scrub(e.Reason)
+	e.Reason = Line(t.scrub(e.Reason))
 	return e
 }
 
@@ -169,21 +170,28 @@ func (t *Target) quote(reason string, pg *pgconn.PgError) string {
 	return fmt.Sprintf("%s (server: %s)", reason, t.words(pg))
 }
 
-// maxWords bounds what a server's message adds to a reason.
-const maxWords = 300
+// maxLine bounds a line that shows what comes from outside.
+const maxLine = 500
+
+// Line makes one line of bounded length of a text from outside: control
+// characters, which move a terminal's cursor, become spaces.
+func Line(s string) string {
+	s = strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return ' '
+		}
+		return r
+	}, strings.ToValidUTF8(s, "?"))
+	if r := []rune(s); len(r) > maxLine {
+		s = string(r[:maxLine]) + "…"
+	}
+	return s
+}
 
 // words are a server's own, on one line. A message that holds the password is
 // left out: a hostile server has it where the login sends it in the clear.
 func (t *Target) words(pg *pgconn.PgError) string {
-	s := strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7f {
-			return ' '
-		}
-		return r
-	}, strings.ToValidUTF8(pg.Message, "?"))
-	if r := []rune(s); len(r) > maxWords {
-		s = string(r[:maxWords]) + "…"
-	}
+	s := Line(pg.Message)
 	if t.holdsSecret(pg.Message) {
 		s = "left out: it holds the password"
 	}

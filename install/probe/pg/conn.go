@@ -188,5 +188,9 @@ func (l *look) run(ctx context.Context) error {
 func (l *look) add(code string, severity install.Severity, detail string, fields map[string]string) {
 	all := map[string]string{"host": l.conn.Host.Name, "port": l.conn.Host.Port, "user": l.facts.User, "db": l.facts.Database}
 	maps.Copy(all, fields)
-	l.found = append(l.found, install.Finding{Code: code, Severity: severity, Fields: all, Detail: fmt.Sprintf("%s, database %s: %s", l.conn.Host, l.facts.Database, detail)})
+	for k, v := range all {
+		all[k] = postgres.Line(v)
+	}
+	detail = postgres.Line(fmt.Sprintf("%s, database %s: %s", l.conn.Host, l.facts.Database, detail))
+	l.found = append(l.found, install.Finding{Code: code, Severity: severity, Fields: all, Detail: detail})
 }

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -145,6 +146,9 @@ func TestWhatIsWrong(t *testing.T) {
 		"echo":       {func(f *postgres.Fake) { f.Refuse = map[string][2]string{"": {"28P01", "bad password " + secret}} }, nil, "PG-10:", nil},
 		"echo later": {func(f *postgres.Fake) { f.Refuse = map[string][2]string{"CREATE SCHEMA": {"42501", address("1", "")}} }, nil, "PG-13:fail", nil},
 		"lost":       {func(f *postgres.Fake) { f.Cut = "CREATE INDEX" }, nil, "PG-01:", map[string]string{"reason": "the connection was closed from the other side"}},
+		"long name":  {func(f *postgres.Fake) { f.Database.User = strings.Repeat("x", 5000) }, nil, "PG-01:", nil},
+		"escapes":    {func(f *postgres.Fake) { f.Database.Relations = [][]string{{"a\x1b[2J", "b\n"}} }, nil, "PG-06:warn", map[string]string{"relations": "a [2J.b "}},
+		"odd system": {func(f *postgres.Fake) { f.Database.System = "x" }, nil, "PG-01:", nil},
 		"nonsense":   {func(f *postgres.Fake) { f.Database.Version = -1 }, nil, "PG-01:", map[string]string{"reason": "what listens there does not speak PostgreSQL"}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -319,6 +323,7 @@ func TestStrangeServers(t *testing.T) {
 		t.Error("the client reads 120 MB of settings")
 	})
 	for name, c := range map[string]struct{ host, port, options, want, wait string }{
+		"dropped":     {"127.0.0.1", dropping(t), "", "timeout", "500ms"},
 		"refused":     {"127.0.0.1", refused, "", "refused", "5s"},
 		"closed":      {"127.0.0.1", gone, "", "closed from the other side", "5s"},
 		"no host":     {"nothing.invalid", "5432", "", "name", "20s"},
@@ -336,6 +341,44 @@ func TestStrangeServers(t *testing.T) {
 				t.Errorf("%+v, want %q", res.Findings, c.want)
 			}
 		})
+	}
+}
+
+// dropping listens on a port whose queue is full: the kernel drops what asks for
+// another connection, as a firewall does.
+func dropping(t *testing.T) string {
+	t.Helper()
+	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { syscall.Close(fd) })
+	if err := errors.Join(syscall.Bind(fd, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}), syscall.Listen(fd, 0)); err != nil {
+		t.Fatal(err)
+	}
+	name, err := syscall.Getsockname(fd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := fmt.Sprintf("127.0.0.1:%d", name.(*syscall.SockaddrInet4).Port)
+	for range 10 {
+		c, err := net.DialTimeout("tcp", address, 200*time.Millisecond)
+		if err != nil {
+			_, port, _ := net.SplitHostPort(address)
+			return port
+		}
+		t.Cleanup(func() { c.Close() })
+	}
+	t.Fatal("the queue never fills")
+	return ""
+}
+
+// TestServiceVariable wants the one variable that is in the way to be named.
+func TestServiceVariable(t *testing.T) {
+	t.Setenv("PGSERVICE", "x")
+	_, err := Conn{}.Run(t.Context(), install.Input{With: map[string]any{"url": address("1", "")}})
+	if err == nil || !strings.Contains(err.Error(), "PGSERVICE") || strings.Contains(err.Error(), escaped) {
+		t.Error(err)
 	}
 }
 

@@ -21,6 +21,10 @@ const queryFacts = `SELECT current_setting('server_version_num'), pg_is_in_recov
  current_user::text, current_database()::text, current_setting('max_connections'), current_setting('server_encoding'),
  extract(epoch FROM clock_timestamp())::text, (SELECT pg_get_userbyid(datdba)::text FROM pg_database WHERE datname = current_database())`
 
+// maxName bounds what a server calls anything: PostgreSQL's own limit is 63
+// bytes, and builds with a larger one stay far below this.
+const maxName = 1024
+
 // querySystem asks for what some services keep to themselves.
 const querySystem = `SELECT system_identifier::text FROM pg_control_system()`
 
@@ -62,6 +66,11 @@ func (l *look) learn(ctx context.Context) error {
 	end := l.now()
 	f := &l.facts
 	f.Host, f.User, f.Database, f.Owner, f.Encoding = l.conn.Host.String(), row[3], row[4], row[8], row[6]
+	for _, name := range row {
+		if len(name) > maxName {
+			return l.conn.Target.Foreign(l.conn.Host)
+		}
+	}
 	f.Standby, f.ReadOnly = row[1] == "true", row[2] == "on"
 	version, err1 := strconv.ParseUint(row[0], 10, 31)
 	connections, err2 := strconv.ParseUint(row[5], 10, 31)
@@ -77,8 +86,10 @@ func (l *look) learn(ctx context.Context) error {
 	}
 	row, err = l.conn.Row(ctx, 1, querySystem)
 	switch _, refused := errors.AsType[*postgres.QueryError](err); {
-	case err == nil:
+	case err == nil && len(row[0]) <= 20 && strings.Trim(row[0], "0123456789") == "": // 64 bits
 		f.System = row[0]
+	case err == nil:
+		return l.conn.Target.Foreign(l.conn.Host)
 	case !refused:
 		return err
 	}
