@@ -78,6 +78,8 @@ var guests = []guest{
 	{"github.com/sigstore/cosign/v2/...", []string{"./verify/..."}},
 	{"github.com/sigstore/sigstore-go/...", []string{"./verify/..."}},
 	{"github.com/sigstore/sigstore/...", []string{"./verify/..."}},
+	// The owner of install/internal/postgres.
+	{"github.com/jackc/pgx/v5/...", []string{"./install"}},
 	// It refuses token realms and redirects on private addresses, which
 	// air-gapped sites use; so does what is built on it.
 	{"github.com/google/go-containerregistry/pkg/v1/remote/...", nil},
