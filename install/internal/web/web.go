@@ -1,0 +1,116 @@
+// Package web makes the HTTP clients of steps: they trust only the authorities
+// they are given, use no proxy, and stay on the host that they were sent to.
+package web
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"strings"
+)
+
+const (
+	maxCA = 1 << 20
+	// maxRedirects is what browsers follow.
+	maxRedirects = 20
+)
+
+// Client returns a client that trusts the PEM file ca, or what this machine
+// trusts if ca is "". It follows redirects on the same host, never from https
+// to http; strict follows none to another port either, for requests that carry
+// a secret.
+func Client(ca string, strict bool) (*http.Client, error) {
+	conf := &tls.Config{MinVersion: tls.VersionTLS12}
+	if ca != "" {
+		f, err := os.Open(ca)
+		if err != nil {
+			return nil, fmt.Errorf("read ca: %w", err)
+		}
+		defer f.Close()
+		pem, err := io.ReadAll(io.LimitReader(f, maxCA))
+		if err != nil {
+			return nil, fmt.Errorf("read ca: %w", err)
+		}
+		conf.RootCAs = x509.NewCertPool()
+		if !conf.RootCAs.AppendCertsFromPEM(pem) {
+			return nil, fmt.Errorf("read ca: %s holds no PEM certificate", ca)
+		}
+	}
+	return &http.Client{
+		// No proxy: what is proved is the way a client inside takes.
+		Transport: &http.Transport{TLSClientConfig: conf},
+		CheckRedirect: func(req *http.Request, via []*http.Request) error {
+			from := via[0].URL
+			switch {
+			case req.URL.Hostname() != from.Hostname(), strict && req.URL.Host != from.Host:
+				return fmt.Errorf("redirected to another host, %q", req.URL.Host)
+			case req.URL.Scheme != from.Scheme && req.URL.Scheme != "https":
+				return fmt.Errorf("redirected from %s to %s", from.Scheme, req.URL.Scheme)
+			case len(via) >= maxRedirects:
+				return fmt.Errorf("redirected %d times", len(via))
+			}
+			return nil
+		},
+	}, nil
+}
+
+// URL checks that s is an http or https URL; secret asks for https.
+func URL(s string, secret bool) error {
+	u, err := url.Parse(s)
+	switch {
+	case err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https":
+		return errors.New("want a url with http or https")
+	case u.User != nil:
+		return errors.New("want a url without a user: secrets do not belong in it")
+	case secret && u.Scheme != "https":
+		return errors.New("want a url with https: a secret is not sent in the clear")
+	}
+	return nil
+}
+
+// Reason says in a few words why a request has no answer, and whether it is
+// because the certificate is not trusted.
+func Reason(err error) (reason string, untrusted bool) {
+	if ue, ok := errors.AsType[*url.Error](err); ok {
+		err = ue.Err // the URL is a field of its own
+	}
+	if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
+		return err.Error(), true
+	}
+	if errors.Is(err, context.DeadlineExceeded) {
+		return "no answer in time", false
+	}
+	return err.Error(), false
+}
+
+// maxQuoted bounds what is quoted of an outside text.
+const maxQuoted = 200
+
+// Quote makes outside text fit for a message: one line, no control characters,
+// bounded, and without the secrets given.
+func Quote(s string, secrets ...string) string {
+	for _, secret := range secrets {
+		if secret != "" {
+			s = strings.ReplaceAll(s, secret, "[secret]")
+		}
+	}
+	s = strings.Map(func(r rune) rune {
+		switch {
+		case r == '\n' || r == '\t' || r == '\r':
+			return ' '
+		case r < ' ' || r == 0x7f || r >= 0x80 && r < 0xa0:
+			return -1
+		}
+		return r
+	}, s)
+	if r := []rune(s); len(r) > maxQuoted {
+		s = string(r[:maxQuoted]) + "…"
+	}
+	return s
+}
