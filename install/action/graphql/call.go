@@ -27,11 +27,11 @@ type Call struct {
 // callArgs are the step's with.
 type callArgs struct {
 	gql.Config
-	document
-	What    string            `json:"what"` // what is made, for people
-	Find    *find             `json:"find"` // nil: the call is idempotent by itself and made each time
-	Outputs map[string]string `json:"outputs"`
-	Keep    map[string]kept   `json:"keep"` // output: a secret of the answer, into a file
+	document                   // what makes it; without a query it has to be there already
+	What     string            `json:"what"` // what is made, for people
+	Find     *find             `json:"find"` // nil: the call is idempotent by itself and made each time
+	Outputs  map[string]string `json:"outputs"`
+	Keep     map[string]kept   `json:"keep"` // output: a secret of the answer, into a file
 }
 
 // find says how to see that it is there already.
@@ -102,6 +102,9 @@ func (k Call) Apply(ctx context.Context, in install.Input) (install.Result, erro
 	if f := a.taken(c, in.Secrets); f != nil {
 		return install.Result{Findings: []install.Finding{*f}}, nil
 	}
+	if a.Find != nil && a.Query == "" {
+		return install.Result{Findings: []install.Finding{a.absent(c, "is not there")}}, nil
+	}
 	res, err := a.make(ctx, c, in.Secrets)
 	if err != nil {
 		r, err := explain(c, err)
@@ -113,10 +116,7 @@ func (k Call) Apply(ctx context.Context, in install.Input) (install.Result, erro
 	}
 	found, err := k.look(ctx, c, a)
 	if err == nil && found == nil {
-		res.Findings = append(res.Findings, install.Finding{
-			Code: own(c, codeWant), Detail: fmt.Sprintf("%s was made and is not at %s", a.What, a.Find.Path),
-			Fields: map[string]string{"url": c.URL, "path": a.Find.Path, "want": a.What, "got": "nothing"},
-		})
+		res.Findings = append(res.Findings, a.absent(c, "was made and is not there"))
 	}
 	if err != nil {
 		r, err := explain(c, err)
@@ -124,6 +124,14 @@ func (k Call) Apply(ctx context.Context, in install.Input) (install.Result, erro
 		return r, err
 	}
 	return res, nil
+}
+
+// absent reports that find finds nothing.
+func (a *callArgs) absent(c *gql.Client, how string) install.Finding {
+	return install.Finding{
+		Code: own(c, codeWant), Detail: fmt.Sprintf("%s %s: %s has no such element", a.What, how, a.Find.Path),
+		Fields: map[string]string{"url": c.URL, "path": a.Find.Path, "want": a.What, "got": "nothing"},
+	}
 }
 
 func (Call) prepare(in install.Input) (*callArgs, *gql.Client, error) {

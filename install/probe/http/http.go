@@ -55,7 +55,17 @@ type arguments struct {
 	// Request are headers to send. They may hold secrets: with them the URL must
 	// be https and no redirect leaves the host and port.
 	Request map[string]string `json:"request"`
+	Basic   *basic            `json:"basic"`
 }
+
+// basic are credentials as RFC 7617 sends them; as secret as the headers.
+type basic struct {
+	Username string `json:"username"`
+	Password string `json:"password"`
+}
+
+// secret reports whether a request carries something that is not for others.
+func (a arguments) secret() bool { return len(a.Request) > 0 || a.Basic != nil }
 
 // Codes implements install.Coder.
 func (Probe) Codes() map[string][]string {
@@ -75,14 +85,14 @@ func (Probe) Run(ctx context.Context, in install.Input) (install.Result, error) 
 	if err := in.Decode(&a); err != nil {
 		return install.Result{}, err
 	}
-	if err := web.URL(a.URL, len(a.Request) > 0); err != nil {
+	if err := web.URL(a.URL, a.secret()); err != nil {
 		return install.Result{}, err
 	}
 	wait, err := time.ParseDuration(a.Timeout)
 	if err != nil || wait <= 0 {
 		return install.Result{}, fmt.Errorf("timeout %q is not a duration such as 30s", a.Timeout)
 	}
-	client, err := web.Client(a.CA, len(a.Request) > 0)
+	client, err := web.Client(a.CA, a.secret())
 	if err != nil {
 		return install.Result{}, err
 	}
@@ -98,6 +108,9 @@ func (Probe) Run(ctx context.Context, in install.Input) (install.Result, error) 
 			return install.Result{}, fmt.Errorf("request header %s: its value has a line end", name)
 		}
 		req.Header.Set(name, value)
+	}
+	if a.Basic != nil {
+		req.SetBasicAuth(a.Basic.Username, a.Basic.Password)
 	}
 	resp, err := client.Do(req)
 	if err != nil {
@@ -115,7 +128,7 @@ func (Probe) Run(ctx context.Context, in install.Input) (install.Result, error) 
 		Findings: a.judge(resp, body),
 		Evidence: []install.Evidence{{Name: "answer", Media: "text/plain", Data: head(resp)}},
 	}
-	if len(a.Request) > 0 {
+	if a.secret() {
 		res.Evidence = nil // a server may send back what it was sent
 	}
 	if len(res.Findings) == 0 && len(a.Outputs) > 0 {
@@ -178,7 +191,11 @@ func (a arguments) unanswered(err error) install.Finding {
 
 // clean takes what was sent out of a text.
 func (a arguments) clean(s string) string {
-	return web.Quote(s, slices.Collect(maps.Values(a.Request))...)
+	secrets := slices.Collect(maps.Values(a.Request))
+	if a.Basic != nil {
+		secrets = append(secrets, a.Basic.Password)
+	}
+	return web.Quote(s, secrets...)
 }
 
 func (a arguments) own(code string) string {
