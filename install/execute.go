@@ -30,7 +30,7 @@ func (r *run) execute(ctx context.Context, n *node) error {
 	id := n.item.ID
 	old := r.rec[id]
 	rec := &itemRecord{State: StateRunning, Attempt: old.Attempt + 1, StartedAt: r.opts.Now().UTC(), Actor: r.st.ledger.actor}
-	r.opts.Listener.send(Event{Op: "item-started", Item: id, Title: title(n.item)})
+	r.opts.Listener.send(Event{Op: "item-started", Phase: r.phase(n), Item: id, Title: title(n.item)})
 	a := &attempt{run: r, n: n, rec: rec, outputs: make(map[string]any)}
 	var err error
 	if a.secrets, err = r.secretsOf(n); err == nil {
@@ -135,12 +135,16 @@ func (a *attempt) call(ctx context.Context, s *step, outputs map[string]any) (Re
 		if !failed || try >= s.retries {
 			return res, err
 		}
-		select {
-		case <-ctx.Done():
+		a.outside(func() {
+			select {
+			case <-ctx.Done():
+			case <-time.After(wait):
+			}
+		})
+		if ctx.Err() != nil {
 			return res, err
-		case <-time.After(wait):
-			wait = min(2*wait, maxBackoff)
 		}
+		wait = min(2*wait, maxBackoff)
 	}
 }
 
@@ -158,11 +162,13 @@ func (a *attempt) once(ctx context.Context, s *step, outputs map[string]any) (Re
 	}
 	in := a.input(with)
 	var res Result
-	if s.action != nil {
-		res, err = s.action.Apply(ctx, in)
-	} else {
-		res, err = s.probe.Run(ctx, in)
-	}
+	a.outside(func() {
+		if s.action != nil {
+			res, err = s.action.Apply(ctx, in)
+		} else {
+			res, err = s.probe.Run(ctx, in)
+		}
+	})
 	if err != nil && ctx.Err() != nil {
 		err = fmt.Errorf("%w: %w", context.Cause(ctx), err)
 	}

@@ -61,13 +61,17 @@ type Options struct {
 
 // Event tells a listener what the engine does.
 type Event struct {
-	Op    string // item-started, step-started, step-finished, item-finished
+	Op    string // run-started, item-started, step-started, step-finished, item-finished
+	Items int    // with run-started: how many items will end
+	Phase int    // number of the item's phase
 	Item  string
 	Title string
 	Step  string // with the step operations
 	Run   string // the step's kind, with the step operations
 	State State  // with item-finished
-	Text  string // the reason of State, for people; no secrets
+	// Started says, with item-finished, that the item was begun in this run.
+	Started bool
+	Text    string // the reason of State, for people; no secrets
 }
 
 // Listener receives events one at a time and must be quick. A nil Listener is
@@ -107,6 +111,7 @@ type Engine struct {
 	selected  map[string]bool // nil means all
 	answers   *answers
 	redact    *redactor
+	parallel  int // items that run side by side
 }
 
 // Load reads the checklist out of b and checks it together with the site's
@@ -145,7 +150,7 @@ func newEngine(b carrier, c *manifests.Checklist, o Options) (*Engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	e := &Engine{bundle: b, opts: o, checklist: c, plan: p, redact: &redactor{}}
+	e := &Engine{bundle: b, opts: o, checklist: c, plan: p, redact: &redactor{}, parallel: maxParallel}
 	if e.selected, err = selection(c, o.Phases, o.Items); err != nil {
 		return nil, err
 	}

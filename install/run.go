@@ -11,14 +11,22 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/airlock-project/airlock/manifests"
 )
 
+// maxParallel bounds the items that run side by side: each may hold
+// connections, and a log in which more than a few things happen is unreadable.
+const maxParallel = 8
+
 // run is one execution of an engine.
 type run struct {
 	*Engine
+	// mu guards everything below. Items run side by side; each holds mu except
+	// while it waits for a step, see outside.
+	mu      sync.Mutex
 	st      *store
 	rec     map[string]*itemRecord // by item; every item has one
 	fresh   map[string]bool        // items whose record this run made
@@ -50,18 +58,92 @@ func (r *run) all(ctx context.Context) (*Report, error) {
 	if err := r.begin(); err != nil {
 		return nil, err
 	}
-	for _, n := range r.plan.order {
-		if err := ctx.Err(); err != nil {
-			return r.stop(ctx, err)
-		}
-		if err := r.visit(ctx, n); err != nil {
-			return r.report(true), err
-		}
+	r.announce()
+	if err := r.visitAll(ctx); err != nil {
+		return r.report(true), err
 	}
 	if err := ctx.Err(); err != nil {
 		return r.stop(ctx, err)
 	}
 	return r.finish(false)
+}
+
+// announce tells the listener how many items will end.
+func (r *run) announce() {
+	items := 0
+	for _, n := range r.plan.nodes {
+		if n.item.Kind != manifests.ItemGroup && r.isSelected(n) {
+			items++
+		}
+	}
+	r.opts.Listener.send(Event{Op: "run-started", Items: items})
+}
+
+// phase is the number of an item's phase.
+func (e *Engine) phase(n *node) int {
+	i := slices.IndexFunc(e.checklist.Phases, func(p manifests.Phase) bool { return p.ID == n.item.Phase })
+	return e.checklist.Phases[i].Number
+}
+
+// visitAll visits every node after those it depends on, up to parallel at a
+// time. It ends early when ctx ends, which is no error here, or when the state
+// directory cannot be written.
+func (r *run) visitAll(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	type outcome struct {
+		n   *node
+		err error
+	}
+	done := make(chan outcome)
+	started, visited := make(map[*node]bool), make(map[*node]bool)
+	var broken error
+	for running := 0; ; {
+		for i, n := range r.plan.order {
+			if ctx.Err() != nil || running == r.parallel {
+				break
+			}
+			if started[n] || !r.ready(i, visited) {
+				continue
+			}
+			started[n] = true
+			running++
+			go func() {
+				r.mu.Lock()
+				defer r.mu.Unlock()
+				done <- outcome{n, r.visit(ctx, n)}
+			}()
+		}
+		if running == 0 {
+			return broken
+		}
+		o := <-done
+		running--
+		visited[o.n] = true
+		if o.err != nil && broken == nil {
+			broken = o.err
+			cancel()
+		}
+	}
+}
+
+// ready reports whether the node at place i of the order may be visited now. An
+// action also waits for everything before it, so that what fails first is the
+// same in every run; with KeepGoing that does not matter.
+func (r *run) ready(i int, visited map[*node]bool) bool {
+	n := r.plan.order[i]
+	if n.item.Kind == manifests.ItemAction && !r.opts.KeepGoing {
+		return !slices.ContainsFunc(r.plan.order[:i], func(d *node) bool { return !visited[d] })
+	}
+	return !slices.ContainsFunc(n.dependencies(), func(d *node) bool { return !visited[d] })
+}
+
+// outside runs f, which may take long and touches nothing that mu guards, while
+// other items go on.
+func (r *run) outside(f func()) {
+	r.mu.Unlock()
+	defer r.mu.Lock()
+	f()
 }
 
 // stop closes a run that was interrupted.
@@ -157,7 +239,7 @@ func (r *run) leftovers() error {
 	return nil
 }
 
-// visit brings one node to its state.
+// visit brings one node to its state. It is called with mu held.
 func (r *run) visit(ctx context.Context, n *node) error {
 	rec := r.rec[n.item.ID]
 	why, err := r.skip(n, r.outputs)
@@ -198,7 +280,7 @@ func (r *run) visit(ctx context.Context, n *node) error {
 	byPeople := rec.State == StateAttested || rec.State == StateWaived
 	if rec.State.settled() && (r.opts.Resume || byPeople) {
 		r.reused[n.item.ID] = true
-		r.opts.Listener.send(Event{Op: "item-finished", Item: n.item.ID, Title: title(n.item), State: rec.State, Text: "still valid"})
+		r.opts.Listener.send(Event{Op: "item-finished", Phase: r.phase(n), Item: n.item.ID, Title: title(n.item), State: rec.State, Text: "still valid"})
 		return nil
 	}
 	return r.attempt(ctx, n)
@@ -317,7 +399,7 @@ func (r *run) conclude(n *node, rec *itemRecord) error {
 	if rec.State == StateFail && n.required() && r.failed == "" {
 		r.failed = id
 	}
-	r.opts.Listener.send(Event{Op: "item-finished", Item: id, Title: title(n.item), State: rec.State, Text: rec.Reason})
+	r.opts.Listener.send(Event{Op: "item-finished", Phase: r.phase(n), Item: id, Title: title(n.item), State: rec.State, Text: rec.Reason, Started: !rec.StartedAt.IsZero()})
 	return r.st.save()
 }
 

@@ -75,8 +75,8 @@ that the report is the one it names. Of a run that did not end it shows what the
 ledger knows. Signatures are checked by airlock checklist verify --key.`,
 		Args: args(cobra.NoArgs),
 		RunE: func(*cobra.Command, []string) error {
-			if format != "text" && format != "markdown" {
-				return &usageError{fmt.Errorf("--report %q: text or markdown", format)}
+			if err := a.reportForm(&format); err != nil {
+				return err
 			}
 			dir, err := a.stateOf(state, site)
 			if err != nil {
@@ -90,6 +90,6 @@ ledger knows. Signatures are checked by airlock checklist verify --key.`,
 		},
 	}
 	stateFlags(cmd, &state, &site)
-	cmd.Flags().StringVar(&format, "report", "text", "`form`: text or markdown; --output json for JSON")
+	cmd.Flags().StringVar(&format, "format", "text", "`form`: "+reportForms)
 	return cmd
 }

@@ -47,7 +47,7 @@ var layers = []layer{
 
 	// The types that adapters and engine share lie in the adapters' parent.
 	{"./mirror/target", []string{"./bundle", "./manifests"}},
-	{"./mirror/target/...", []string{"./mirror/target", "./bundle", "./bundle/remote", "./manifests"}},
+	{"./mirror/target/...", []string{"./mirror/target", "./mirror/target/sdk", "./bundle", "./bundle/remote", "./manifests"}},
 	{"./mirror/check", []string{"./mirror/target", "./bundle/remote"}},
 	{"./mirror/relocate", []string{"./bundle/remote", "./manifests"}},
 	{"./mirror/job", []string{"./bundle/remote"}},

@@ -122,6 +122,9 @@ func (a *app) connect(ctx context.Context, host string, f loginFlags, o remote.O
 		return nil, nil, err
 	}
 	t, err = a.provider(ctx, host, f, hosts, o.Credentials[host])
+	if err == nil && t.Limits().PreemptiveBasic {
+		err = hosts.Preempt(host)
+	}
 	return hosts, t, err
 }
 

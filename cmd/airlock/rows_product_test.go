@@ -15,6 +15,7 @@ import (
 	"github.com/airlock-project/airlock/bundle/remote"
 	"github.com/airlock-project/airlock/install"
 	"github.com/airlock-project/airlock/manifests"
+	"github.com/airlock-project/airlock/testdata/fixture"
 	"github.com/airlock-project/airlock/testdata/spacelift"
 )
 
@@ -237,17 +238,57 @@ func TestRowVCSIntegration(t *testing.T) {
 }
 
 func TestRowRunnerImage(t *testing.T) {
-	// Nothing listens there: that it is not carried is seen before the registry is asked.
+	host := rowRegistry(t, "", "")
+	for _, ref := range []string{"airlock/runner-terraform:v1", "airlock/runner-ansible:v1"} {
+		if err := fixture.Push(t.Context(), host, ref); err != nil {
+			t.Fatal(err)
+		}
+	}
+	registry := &manifests.SiteRegistry{To: host + "/airlock", PlainHTTP: true}
+	// mirrored is the map with the runners at host, under the digest there or another.
+	mirrored := func(digest string) map[string]any {
+		m := relocated()
+		for i, name := range []string{"airlock/runner-terraform", "airlock/runner-ansible"} {
+			e := m["entries"].([]any)[i].(map[string]any)
+			e["target"], e["digest"] = host+"/"+name+":v1", orDefault(digest, digestAt(t, host, name))
+		}
+		return map[string]any{"relocation.map": m}
+	}
 	runRows(t, "prepare-runner-image", nil, []row{
+		{name: "good", registry: registry, given: mirrored(""), want: install.StatePass},
+		{
+			name: "not in the registry", registry: registry, given: mirrored("sha256:" + strings.Repeat("c", 64)),
+			want: install.StateFail, code: "REG-06", says: []string{"tag v1 leads to", "setup-registry-push-images"},
+		},
 		{
 			name: "not carried", inputs: map[string]any{"runner.image": "registry.example/own-runner:v1"}, given: map[string]any{"relocation.map": relocated()},
 			want: install.StateFail, code: "RNR-01", says: []string{"registry.example/own-runner:v1", "images:"},
 		},
 		{
-			name: "no ansible", inputs: map[string]any{"runner.image": "registry.example/a:v1", "runner.ansible_image": "registry.example/b:v1"},
-			given: map[string]any{"relocation.map": relocated()}, want: install.StateFail, code: "RNR-02", says: []string{"registry.example/b:v1", "Ansible"},
+			name: "no ansible", registry: registry, inputs: map[string]any{"runner.ansible_image": "registry.example/b:v1"}, given: mirrored(""),
+			want: install.StateWarn, code: "RNR-02", says: []string{"registry.example/b:v1", "Ansible"},
 		},
 	})
+}
+
+// digestAt asks a registry for the digest of a repository's tag v1.
+func digestAt(t *testing.T, host, repo string) string {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodHead, "http://"+host+"/v2/"+repo+"/manifests/v1", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Accept", "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json")
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	digest := resp.Header.Get("Docker-Content-Digest")
+	if digest == "" {
+		t.Fatalf("%s:v1: status %s and no digest", repo, resp.Status)
+	}
+	return digest
 }
 
 func TestRowWorkerPool(t *testing.T) {

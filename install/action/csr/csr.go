@@ -110,7 +110,7 @@ func decode(in install.Input) (arguments, error) {
 	if err := in.Decode(&a); err != nil {
 		return a, err
 	}
-	if err := place.Name(a.Name); err != nil {
+	if err := place.Path(a.Name); err != nil {
 		return a, err
 	}
 	if a.Bits < minBits || a.Bits > maxBits {

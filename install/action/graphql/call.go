@@ -140,7 +140,7 @@ func (Call) prepare(in install.Input) (*callArgs, *gql.Client, error) {
 		return nil, nil, err
 	}
 	for _, name := range slices.Sorted(maps.Keys(a.Keep)) {
-		if err := place.Name(a.Keep[name].File); err != nil {
+		if err := place.Path(a.Keep[name].File); err != nil {
 			return nil, nil, fmt.Errorf("keep.%s: %w", name, err)
 		}
 	}

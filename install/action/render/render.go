@@ -96,7 +96,7 @@ func (Action) Plan(_ context.Context, in install.Input) (install.Change, error) 
 	}
 	c := install.Change{Nothing: true}
 	for _, f := range files {
-		if !place.Holds(f.dir, f.Name, f.data, f.mode) {
+		if !place.Same(f.dir, f.Name, f.data, f.mode) {
 			c.Nothing = false
 			c.Details = append(c.Details, f.Name)
 		}
@@ -122,7 +122,7 @@ func (Action) Apply(_ context.Context, in install.Input) (install.Result, error)
 		if err != nil {
 			return res, err
 		}
-		if !place.Holds(f.dir, f.Name, f.data, f.mode) {
+		if !place.Same(f.dir, f.Name, f.data, f.mode) {
 			if full, err = place.Set(f.dir, f.Name, f.data, f.mode); err != nil {
 				return res, err
 			}
@@ -170,7 +170,7 @@ func prepare(in install.Input) ([]made, error) {
 }
 
 func (m *made) check() error {
-	if err := place.Name(m.Name); err != nil {
+	if err := place.Path(m.Name); err != nil {
 		return err
 	}
 	if m.Encode != "" && m.Encode != "base64" {

@@ -36,7 +36,7 @@ func (a *arguments) fetch(ctx context.Context, c *gql.Client, dir string, m *man
 		if _, ok := errors.AsType[*gql.Problem](err); ok {
 			return nil, err
 		}
-		reason, _ := web.Reason(err)
+		reason, _ := web.Why(err)
 		return a.answer(address, "none", web.Quote(reason, c.KeySecret)), nil
 	case status == http.StatusForbidden:
 		return &install.Finding{

@@ -57,7 +57,7 @@ func readManifest(dir, to string) (*manifest, error) {
 		return nil, fmt.Errorf("read manifest: %s is not one of version 1", full)
 	}
 	for _, b := range m.Batches {
-		if err := place.Name(b.File); err != nil || strings.Contains(b.File, "/") || b.End <= b.Start {
+		if err := place.Path(b.File); err != nil || strings.Contains(b.File, "/") || b.End <= b.Start {
 			return nil, fmt.Errorf("read manifest: %s has a batch %q that cannot be", full, b.File)
 		}
 		data, _, err := place.Read(dir, to+"/"+b.File, maxBatch)

@@ -166,7 +166,7 @@ func (Action) decode(in install.Input) (*arguments, error) {
 	if err := in.Decode(a); err != nil {
 		return nil, err
 	}
-	if err := web.URL(a.Export, true); err != nil {
+	if err := web.Address(a.Export, true); err != nil {
 		return nil, fmt.Errorf("export: %w", err)
 	}
 	if a.Login == nil {
@@ -175,7 +175,7 @@ func (Action) decode(in install.Input) (*arguments, error) {
 	if a.Days < 1 || a.Days > maxDays {
 		return nil, fmt.Errorf("days %d is not 1 to %d", a.Days, maxDays)
 	}
-	if err := place.Name(a.To + "/" + a.Name); err != nil {
+	if err := place.Path(a.To + "/" + a.Name); err != nil {
 		return nil, err
 	}
 	return a, nil

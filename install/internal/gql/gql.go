@@ -79,7 +79,7 @@ type Client struct {
 // New checks c and makes a client. Close the HTTP client's idle connections
 // when done.
 func New(c Config) (*Client, error) {
-	if err := web.URL(c.URL, c.Login != nil); err != nil {
+	if err := web.Address(c.URL, c.Login != nil); err != nil {
 		return nil, err
 	}
 	cl := &Client{Config: c, wait: defaultTimeout, now: time.Now}
@@ -98,7 +98,7 @@ func New(c Config) (*Client, error) {
 		}
 	}
 	var err error
-	if cl.HTTP, err = web.Client(c.CA, true); err != nil {
+	if cl.HTTP, err = web.Trusting(c.CA, true); err != nil {
 		return nil, err
 	}
 	// A redirected POST would carry the key to whoever is named.
@@ -235,7 +235,7 @@ func (c *Client) unanswered(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	reason, untrusted := web.Reason(err)
+	reason, untrusted := web.Why(err)
 	code := CodeAnswer
 	if untrusted {
 		code = CodeTrust

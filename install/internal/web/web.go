@@ -1,5 +1,6 @@
-// Package web makes the HTTP clients of steps: they trust only the authorities
-// they are given, use no proxy, and stay on the host that they were sent to.
+// Package web is the HTTP client of steps that look at a service inside: it
+// trusts only the authorities given, uses no proxy, leaves no host, and bounds
+// what it reads.
 package web
 
 import (
@@ -11,106 +12,82 @@ import (
 	"io"
 	"net/http"
 	"net/url"
-	"os"
-	"strings"
+	"time"
+
+	"github.com/airlock-project/airlock/install/internal/dial"
 )
 
-const (
-	maxCA = 1 << 20
-	// maxRedirects is what browsers follow.
-	maxRedirects = 20
-)
+// maxRedirects is less than browsers follow; a service that needs more is wrong.
+const maxRedirects = 10
 
-// Client returns a client that trusts the PEM file ca, or what this machine
-// trusts if ca is "". It follows redirects on the same host, never from https
-// to http; strict follows none to another port either, for requests that carry
-// a secret.
-func Client(ca string, strict bool) (*http.Client, error) {
-	conf := &tls.Config{MinVersion: tls.VersionTLS12}
-	if ca != "" {
-		f, err := os.Open(ca)
-		if err != nil {
-			return nil, fmt.Errorf("read ca: %w", err)
-		}
-		defer f.Close()
-		pem, err := io.ReadAll(io.LimitReader(f, maxCA))
-		if err != nil {
-			return nil, fmt.Errorf("read ca: %w", err)
-		}
-		conf.RootCAs = x509.NewCertPool()
-		if !conf.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("read ca: %s holds no PEM certificate", ca)
-		}
-	}
+// TrustError says that a server's certificate is not trusted.
+type TrustError struct{ Reason string }
+
+func (e *TrustError) Error() string { return e.Reason }
+
+// Client returns a client whose every request ends after wait. The caller closes
+// its idle connections. Redirects to another host, and from https to http, are
+// refused: a password would follow.
+func Client(roots *x509.CertPool, wait time.Duration) *http.Client {
 	return &http.Client{
+		Timeout: wait,
 		// No proxy: what is proved is the way a client inside takes.
-		Transport: &http.Transport{TLSClientConfig: conf},
+		Transport: &http.Transport{TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots}, ForceAttemptHTTP2: true},
 		CheckRedirect: func(req *http.Request, via []*http.Request) error {
-			from := via[0].URL
-			switch {
-			case req.URL.Hostname() != from.Hostname(), strict && req.URL.Host != from.Host:
+			switch from := via[0].URL; {
+			case req.URL.Host != from.Host:
 				return fmt.Errorf("redirected to another host, %q", req.URL.Host)
-			case req.URL.Scheme != from.Scheme && req.URL.Scheme != "https":
-				return fmt.Errorf("redirected from %s to %s", from.Scheme, req.URL.Scheme)
+			case req.URL.Scheme != from.Scheme:
+				return fmt.Errorf("redirected to %s", req.URL.Scheme)
 			case len(via) >= maxRedirects:
 				return fmt.Errorf("redirected %d times", len(via))
 			}
 			return nil
 		},
-	}, nil
+	}
 }
 
-// URL checks that s is an http or https URL; secret asks for https.
-func URL(s string, secret bool) error {
+// URL reads an address of http or https. The error does not quote it: it may
+// hold a password.
+func URL(s string) (*url.URL, error) {
 	u, err := url.Parse(s)
-	switch {
-	case err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https":
-		return errors.New("want a url with http or https")
-	case u.User != nil:
-		return errors.New("want a url without a user: secrets do not belong in it")
-	case secret && u.Scheme != "https":
-		return errors.New("want a url with https: a secret is not sent in the clear")
+	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+		return nil, errors.New("it is not a URL such as https://host/path")
 	}
-	return nil
+	return u, nil
 }
 
-// Reason says in a few words why a request has no answer, and whether it is
-// because the certificate is not trusted.
-func Reason(err error) (reason string, untrusted bool) {
+// Do sends req and reads the answer, of at most limit bytes. An error is a
+// *TrustError, or says in a person's words why there is no answer; it holds
+// neither the URL nor what was sent.
+func Do(client *http.Client, req *http.Request, limit int64) (*http.Response, []byte, error) {
+	resp, err := client.Do(req)
+	if err != nil {
+		return nil, nil, reason(req.Context(), err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(resp.Body, limit+1))
+	if err != nil {
+		return nil, nil, reason(req.Context(), err)
+	}
+	if int64(len(body)) > limit {
+		return nil, nil, fmt.Errorf("the answer is larger than %d bytes", limit)
+	}
+	return resp, body, nil
+}
+
+func reason(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if v, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
+		return &TrustError{v.Err.Error()}
+	}
 	if ue, ok := errors.AsType[*url.Error](err); ok {
-		err = ue.Err // the URL is a field of its own
+		err = ue.Err
 	}
-	if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
-		return err.Error(), true
+	if short := dial.Reason(err); short != "no connection" {
+		return errors.New(short)
 	}
-	if errors.Is(err, context.DeadlineExceeded) {
-		return "no answer in time", false
-	}
-	return err.Error(), false
-}
-
-// maxQuoted bounds what is quoted of an outside text.
-const maxQuoted = 200
-
-// Quote makes outside text fit for a message: one line, no control characters,
-// bounded, and without the secrets given.
-func Quote(s string, secrets ...string) string {
-	for _, secret := range secrets {
-		if secret != "" {
-			s = strings.ReplaceAll(s, secret, "[secret]")
-		}
-	}
-	s = strings.Map(func(r rune) rune {
-		switch {
-		case r == '\n' || r == '\t' || r == '\r':
-			return ' '
-		case r < ' ' || r == 0x7f || r >= 0x80 && r < 0xa0:
-			return -1
-		}
-		return r
-	}, s)
-	if r := []rune(s); len(r) > maxQuoted {
-		s = string(r[:maxQuoted]) + "…"
-	}
-	return s
+	return errors.New(dial.NotTLS(err))
 }

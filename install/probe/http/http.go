@@ -85,14 +85,14 @@ func (Probe) Run(ctx context.Context, in install.Input) (install.Result, error) 
 	if err := in.Decode(&a); err != nil {
 		return install.Result{}, err
 	}
-	if err := web.URL(a.URL, a.secret()); err != nil {
+	if err := web.Address(a.URL, a.secret()); err != nil {
 		return install.Result{}, err
 	}
 	wait, err := time.ParseDuration(a.Timeout)
 	if err != nil || wait <= 0 {
 		return install.Result{}, fmt.Errorf("timeout %q is not a duration such as 30s", a.Timeout)
 	}
-	client, err := web.Client(a.CA, a.secret())
+	client, err := web.Trusting(a.CA, a.secret())
 	if err != nil {
 		return install.Result{}, err
 	}
@@ -177,7 +177,7 @@ func head(resp *http.Response) []byte {
 }
 
 func (a arguments) unanswered(err error) install.Finding {
-	reason, untrusted := web.Reason(err)
+	reason, untrusted := web.Why(err)
 	code := codeUnreachable
 	if untrusted {
 		code = codeTLS

@@ -136,10 +136,10 @@ func (c *check) read(ctx context.Context) ([]byte, error) {
 		defer f.Close()
 		return bounded(f)
 	}
-	if err := web.URL(c.URL, false); err != nil {
+	if err := web.Address(c.URL, false); err != nil {
 		return nil, err
 	}
-	client, err := web.Client(c.CA, false)
+	client, err := web.Trusting(c.CA, false)
 	if err != nil {
 		return nil, err
 	}
@@ -152,7 +152,7 @@ func (c *check) read(ctx context.Context) ([]byte, error) {
 	}
 	resp, err := client.Do(req)
 	if err != nil {
-		reason, _ := web.Reason(err)
+		reason, _ := web.Why(err)
 		return nil, errors.New(reason)
 	}
 	defer resp.Body.Close()
