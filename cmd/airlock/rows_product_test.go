@@ -197,7 +197,9 @@ func TestRowVCSServer(t *testing.T) {
 		{name: "unknown CA", inputs: vcs("gitlab", token, map[string]any{"vcs.ca_file": nil}), want: install.StateFail, code: "VCS-04", says: []string{url, "vcs.ca_file"}},
 		{name: "another product", inputs: vcs("gitlab", token, map[string]any{"vcs.url": other, "vcs.ca_file": otherCA}), want: install.StateFail, code: "VCS-03", says: []string{host, "404", "vcs.type"}},
 		{name: "not there", inputs: vcs("gitlab", token, map[string]any{"vcs.url": "https://127.0.0.1:1"}), want: install.StateFail, code: "VCS-01", says: []string{"127.0.0.1:1", "SPACELIFT_PRIVATEVCS_MAPPING"}},
-		{name: "no repository", inputs: map[string]any{"vcs.type": "raw-git", "validation.repository_url": url + "/infra.git", "vcs.ca_file": ca}, want: install.StateFail, code: "VCS-03", says: []string{"/infra.git/info/refs", "404"}},
+		{name: "raw git", inputs: map[string]any{"validation.repository_url": url + "/infra.git", "vcs.ca_file": ca}, want: install.StatePass},
+		{name: "no branch", inputs: map[string]any{"validation.repository_url": url + "/infra.git", "validation.branch": "release", "vcs.ca_file": ca}, want: install.StateFail, code: "VCS-06", says: []string{"/infra.git", "release"}},
+		{name: "no repository", inputs: map[string]any{"validation.repository_url": url + "/other.git", "vcs.ca_file": ca}, want: install.StateFail, code: "VCS-06", says: []string{"/other.git", "404"}},
 	})
 }
 
@@ -313,8 +315,79 @@ func TestRowWorkerPool(t *testing.T) {
 		{name: "CSR refused", inputs: at(refusing, nil), given: given, want: install.StateFail, code: "WP-06", says: []string{"signing request", "pool-NAME.key"}},
 		{name: "bad key", inputs: at(s, map[string]any{"api.key_secret": "of-somebody-else", "pool.name": "other"}), given: given, want: install.StateFail, code: "GQL-02", says: []string{apiKeyID}},
 	})
-	if n := s.Calls("accountUpdateDefaultWorkerPoolRunnerImages"); n != 2 {
-		t.Errorf("the account's runner image was set %d times, want 2", n)
+	for _, path := range []string{token, key} {
+		if have, err := os.ReadFile(path); err != nil || string(have) != "material-of-the-pool" {
+			t.Errorf("%s was changed: %q, %v", path, have, err)
+		}
+	}
+}
+
+func TestRowDefaultRunnerImage(t *testing.T) {
+	s, given := spacelift.Start(t, spacelift.Options{}), map[string]any{"relocation.map": relocated()}
+	runRows(t, "default-runner-image", s, []row{
+		{name: "good", inputs: at(s, nil), given: given, want: install.StatePass},
+		{name: "before 4.0", version: "v3.9.0", inputs: at(s, nil), given: given, want: install.StateSkipped},
+		{name: "bad key", inputs: at(s, map[string]any{"api.key_id": "01OTHER"}), given: given, want: install.StateFail, code: "GQL-02", says: []string{"01OTHER", "api.key_id"}},
+		{name: "502", inputs: at(spacelift.Start(t, spacelift.Options{Status: http.StatusBadGateway}), nil), given: given, want: install.StateFail, code: "GQL-01", says: []string{"502"}},
+	})
+	if got := s.Runner(); got != "registry.site-a.example/spacelift/runner-terraform:latest" {
+		t.Errorf("the account's runner is %q", got)
+	}
+}
+
+// TestRowsDryRun plans the actions: nothing is made, and what is not known yet
+// stops no plan.
+func TestRowsDryRun(t *testing.T) {
+	s := spacelift.Start(t, spacelift.Options{})
+	for item, more := range map[string]map[string]any{
+		"create-worker-pool": nil, "trigger-run": nil, "usage-reporting": {"usage.from": "2026-01-01"},
+		"create-test-stack":     {"validation.repository": "a/b", "validation.repository_url": "https://vcs.site-a.example/a/b"},
+		"setup-vcs-integration": {"vcs.type": "gitlab", "vcs.url": "https://vcs.site-a.example", "vcs.token": "glpat-of-the-enclave-vcs"},
+		"distribute-ca-trust":   {"hosts.server": "spacelift.site-a.example", "trust.system_bundle": s.CAFile},
+	} {
+		t.Run(item, func(t *testing.T) {
+			got := runRow(t, row{item: item, inputs: at(s, more), dryRun: true, want: install.StatePlanned})
+			if len(got.Plan) == 0 {
+				t.Errorf("%s has no plan: %+v", item, got)
+			}
+		})
+	}
+	for _, made := range []string{"workerPoolCreate", "stackCreate", "runTrigger", "gitlabIntegrationCreate", "metrics"} {
+		if n := s.Calls(made); n != 0 {
+			t.Errorf("a dry run called %s", made)
+		}
+	}
+}
+
+// TestProductTraps holds the names that documentation and charts disagree on
+// against what the charts do (traps T7 to T10 and T12 of the specification).
+func TestProductTraps(t *testing.T) {
+	text := map[string]string{}
+	for _, item := range presetChecklist(t).Items {
+		raw, err := json.Marshal(item)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text[item.ID] = string(raw)
+	}
+	for item, c := range map[string]struct{ has, lacks []string }{
+		"vcs-gateway":                {[]string{`"name":"vcs-gateway"`, "vcs-gateway-cert"}, []string{`"name":"spacelift-vcs-gateway"`}},
+		"image-pull-credentials":     {[]string{"imagePullSecrets", "meta.helm.sh/release-name", "app.kubernetes.io/managed-by"}, nil},
+		"distribute-ca-trust":        {[]string{"/opt/spacelift/certs"}, []string{"/ops/spacelift/certs"}},
+		"install-ingress-controller": {[]string{"retired upstream"}, nil},
+		"eks-ingress-class":          {[]string{`"scheme":"internal"`}, nil},
+		"create-kubernetes-secrets":  {[]string{"ADDITIONAL_ROOT_CAS", "SPACELIFT_PUBLIC_API"}, nil},
+	} {
+		for _, want := range c.has {
+			if !strings.Contains(text[item], want) {
+				t.Errorf("%s lacks %s", item, want)
+			}
+		}
+		for _, not := range c.lacks {
+			if strings.Contains(text[item], not) {
+				t.Errorf("%s has %s", item, not)
+			}
+		}
 	}
 }
 

@@ -93,7 +93,8 @@ func reply(w http.ResponseWriter, v any) {
 }
 
 // VCS is a stand-in for the version endpoints of GitLab, Bitbucket Data Center
-// and Azure DevOps Server, which answer to the token only.
+// and Azure DevOps Server, which answer to the token only, and for one public
+// repository, infra.git with the branch main.
 func VCS(token string) http.Handler {
 	mux := http.NewServeMux()
 	answer := func(header, want string, v any) http.HandlerFunc {
@@ -114,5 +115,13 @@ func VCS(token string) http.Handler {
 		}
 		reply(w, map[string]any{"count": 1, "value": []any{map[string]any{"name": "infra"}}})
 	})
+	mux.HandleFunc("GET /infra.git/info/refs", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/x-git-upload-pack-advertisement")
+		id := strings.Repeat("0a", 20)
+		fmt.Fprint(w, packet("# service=git-upload-pack\n"), "0000", packet(id+" HEAD\x00symref=HEAD:refs/heads/main\n"), packet(id+" refs/heads/main\n"), "0000")
+	})
 	return mux
 }
+
+// packet is a line of Git's protocol.
+func packet(s string) string { return fmt.Sprintf("%04x%s", len(s)+4, s) }

@@ -152,6 +152,13 @@ func (s *Server) Calls(field string) int {
 	return s.calls[field]
 }
 
+// Runner returns the account's default runner image, "" if none was set.
+func (s *Server) Runner() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.runner
+}
+
 // Tokens returns every token that was handed out: none may show anywhere.
 func (s *Server) Tokens() []string {
 	s.mu.Lock()
