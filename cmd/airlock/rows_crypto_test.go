@@ -49,6 +49,19 @@ func TestRowLicense(t *testing.T) {
 	}
 }
 
+func TestRowLicenseExpiry(t *testing.T) {
+	for _, r := range []row{
+		{name: "long", inputs: map[string]any{"license.token": rowToken("RS256", 300)}, want: install.StatePass},
+		{name: "soon", inputs: map[string]any{"license.token": rowToken("RS256", 45)}, want: install.StateWarn, code: "LIC-08", says: []string{"license.token", "renewed token now"}},
+		{name: "over", inputs: map[string]any{"license.token": rowToken("RS256", -1)}, want: install.StateFail, code: "LIC-02", says: []string{"license.token expired", "create-kubernetes-secrets"}},
+		{name: "cut", inputs: map[string]any{"license.token": "abc"}, want: install.StateFail, code: "LIC-01", says: []string{"1 parts", "whole token"}},
+		{name: "none", want: install.StateSkipped},
+	} {
+		r.item = "license-expiry"
+		t.Run(r.name, func(t *testing.T) { runRow(t, r) })
+	}
+}
+
 // rowKey writes an RSA key of so many bits as PEM.
 func rowKey(t *testing.T, bits int) string {
 	t.Helper()
