@@ -34,6 +34,7 @@ type run struct {
 	outputs map[string]any // of settled items, secrets included
 	failed  string         // the first required item that failed
 	started time.Time
+	desk    bool // nothing runs but what people sign for
 }
 
 // Run runs the selected items. An Engine may run several times, one at a time.
@@ -154,6 +155,9 @@ func (r *run) begin() error {
 		}
 	}
 	r.st.run, r.st.ledger.runID = snap, snap.RunID
+	if err := errors.Join(r.checkPeople(), r.keepChecklist()); err != nil {
+		return err
+	}
 	if old == nil {
 		if err := r.st.save(); err != nil {
 			return err
@@ -372,6 +376,7 @@ func (r *run) end(n *node, state State, reason string, findings ...findingRecord
 // A process that dies in between finds the item as it was and does it again.
 func (r *run) conclude(n *node, rec *itemRecord) error {
 	id := n.item.ID
+	r.takeRisk(n, rec)
 	if err := r.st.record(id, eventFinished, rec); err != nil {
 		return err
 	}

@@ -140,6 +140,7 @@ type store struct {
 	key    []byte
 	ledger *ledger
 	run    *snapshot
+	memory *memory
 	cut    []byte // a torn line found at open, no longer in the file
 }
 
@@ -291,7 +292,7 @@ func (s *store) openLedger(actor Actor, now func() time.Time) error {
 	if err != nil {
 		return fmt.Errorf("open ledger: %w", err)
 	}
-	s.ledger = &ledger{f: f, now: now, actor: actor}
+	s.ledger, s.memory = &ledger{f: f, now: now, actor: actor}, newMemory()
 	tail, at, err := tornTail(f)
 	if err != nil {
 		return err
@@ -311,7 +312,7 @@ func (s *store) openLedger(actor Actor, now func() time.Time) error {
 		if t, err := time.Parse(time.RFC3339Nano, e.At); err == nil {
 			s.ledger.last = t
 		}
-		return nil
+		return s.remember(e)
 	})
 	if err != nil {
 		return err
@@ -422,14 +423,28 @@ func (s *store) record(item, event string, v any) error {
 	if err != nil {
 		return err
 	}
-	sum := sumOf(raw)
+	sum, inline := sumOf(raw), raw
 	if len(raw) > maxInline {
 		if _, err := s.keep(raw); err != nil {
 			return err
 		}
-		raw = nil
+		inline = nil
 	}
-	return s.ledger.append(item, event, sum, raw)
+	if err := s.ledger.append(item, event, sum, inline); err != nil {
+		return err
+	}
+	return s.memory.add(s.ledger.head, item, event, raw)
+}
+
+// remember takes an entry that was read into memory.
+func (s *store) remember(e Entry) error {
+	if len(e.Data) == 0 {
+		var err error
+		if e.Data, err = s.artifact(e.DataSHA256); err != nil {
+			return &LedgerError{Line: int(e.Seq), Text: err.Error()}
+		}
+	}
+	return s.memory.add(Head{Seq: e.Seq, Hash: e.Hash}, e.Item, e.Event, e.Data)
 }
 
 // seal returns the HMAC of a secret under this state's own key, so that equal
