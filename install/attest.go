@@ -282,7 +282,9 @@ func (d *Desk) Sign(ctx context.Context, dr *Draft, signers ...Signer) (*Report,
 	for _, n := range r.plan.order { // groups, and what the item has made stale
 		r.surveyItem(n)
 	}
-	return r.finish(false)
+	report, err := r.finish(false)
+	r.publish(ctx, report)
+	return report, err
 }
 
 // signOne makes one statement: the signed document first, then the entry that

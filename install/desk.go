@@ -70,9 +70,12 @@ func (d *Desk) open(ctx context.Context, b *verify.Bundle, o Options, st *store)
 		return err
 	}
 	st.ledger.runID = st.run.RunID
+	if d.release, err = d.r.guard(ctx, func(error) {}); err != nil {
+		return err
+	}
 	d.r.mu.Lock()
 	defer d.r.mu.Unlock()
-	if err := d.r.leftovers(); err != nil {
+	if err := errors.Join(d.r.noteLease(), d.r.leftovers()); err != nil {
 		return err
 	}
 	return d.r.survey()
@@ -104,7 +107,10 @@ func LookDesk(ctx context.Context, o Options) (*Desk, error) {
 }
 
 // Close releases the directory.
-func (d *Desk) Close() error { return errors.Join(d.release(), d.r.st.close()) }
+func (d *Desk) Close() error {
+	_ = d.release() // the lock against other machines runs out by itself
+	return d.r.st.close()
+}
 
 // Report says where everything stands now. It is not kept.
 func (d *Desk) Report() *Report {

@@ -57,6 +57,12 @@ type Options struct {
 	// does.
 	People []Person
 
+	// Guard keeps a second machine from installing the site at the same time;
+	// Publish copies the record to where it survives this machine, and may warn.
+	// Either may be nil. A dry run calls neither.
+	Guard   Guard
+	Publish func(ctx context.Context, p Published) (warning string, err error)
+
 	Actor    string           // who runs this, for the ledger
 	Tool     string           // version of Airlock, for the ledger
 	Now      func() time.Time // nil means time.Now

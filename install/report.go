@@ -144,6 +144,7 @@ func (r *run) report(stopped bool) *Report {
 		}
 		out.Phases = append(out.Phases, pr)
 	}
+	out.Warnings = slices.Clone(r.warnings)
 	out.Left = r.left()
 	out.Status = r.status()
 	switch {

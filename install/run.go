@@ -35,6 +35,9 @@ type run struct {
 	failed  string         // the first required item that failed
 	started time.Time
 	desk    bool // nothing runs but what people sign for
+
+	warnings  []string       // of the run as a whole
+	leaseFact map[string]any // what became of the lock against other machines, until it is written down
 }
 
 // Run runs the selected items. An Engine may run several times, one at a time.
@@ -51,7 +54,7 @@ func (e *Engine) Run(ctx context.Context) (*Report, error) {
 		Engine: e, st: st, rec: make(map[string]*itemRecord), fresh: make(map[string]bool),
 		reused: make(map[string]bool), outputs: make(map[string]any), started: e.opts.Now().UTC(),
 	}
-	report, err := r.all(ctx)
+	report, err := r.guarded(ctx, r.all)
 	return report, errors.Join(err, st.close())
 }
 
@@ -166,7 +169,7 @@ func (r *run) begin() error {
 	if err := r.st.record("", eventRunStarted, r.facts()); err != nil {
 		return err
 	}
-	if err := r.leftovers(); err != nil {
+	if err := errors.Join(r.noteLease(), r.leftovers()); err != nil {
 		return err
 	}
 	for _, n := range r.plan.nodes {

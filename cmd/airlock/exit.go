@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/airlock-project/airlock/bundle"
 	"github.com/airlock-project/airlock/bundle/archive"
@@ -19,6 +20,7 @@ import (
 	"github.com/airlock-project/airlock/bundle/source/terraform"
 	"github.com/airlock-project/airlock/bundle/source/vendorarchive"
 	"github.com/airlock-project/airlock/install"
+	"github.com/airlock-project/airlock/install/offsite"
 	"github.com/airlock-project/airlock/manifests"
 	"github.com/airlock-project/airlock/mirror"
 	"github.com/airlock-project/airlock/mirror/target"
@@ -239,6 +241,12 @@ func placeRows(l line) rows {
 		}),
 		always[*install.NoRunError](exitUsage, "airlock bundle install begins one; --state or --site name another place"),
 		always[*noIdentityError](exitUsage, "name your key with --key, or give the site an identity; airlock keygen makes one"),
+		is(func(e *install.HeldError) verdict {
+			return verdict{exitFailed, "wait for it to end; if that machine is gone, say --break-lock REASON, which goes into the ledger (the lock runs out by itself at " + e.By.Expires.UTC().Format(time.RFC3339) + ")"}
+		}),
+		always[*install.LostError](exitFailed, "nothing more was done here; find out who took the lock before you go on with --resume"),
+		always[*offsite.MissingError](exitUsage, "name the record with --from REGISTRY/PREFIX/airlock-state:TAG; each run has one"),
+		always[*offsite.ForeignError](exitContent, "somebody else uses that name in the registry: find out who, and remove it"),
 		always[*install.LockedError](exitFailed, "wait for the other run to end"),
 		always[*install.LedgerError](exitContent, "the record was changed or damaged: keep it as it is for the auditor and start with another --state"),
 		is(func(e *listenError) verdict { return e.verdict() }),

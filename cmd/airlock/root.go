@@ -74,7 +74,7 @@ func (a *app) root() *cobra.Command {
 	siteCmd := a.group("site", "Check site files")
 	siteCmd.AddCommand(a.siteCheck())
 	checklistCmd := a.group("checklist", "Look at a checklist and its record, sign statements")
-	checklistCmd.AddCommand(a.checklistShow(), a.checklistStatus(), a.checklistAttest(), a.checklistWaive(), a.checklistReport(), a.checklistVerify())
+	checklistCmd.AddCommand(a.checklistShow(), a.checklistStatus(), a.checklistAttest(), a.checklistWaive(), a.checklistReport(), a.checklistVerify(), a.checklistRestore())
 	suggest(root, "output", "text", "json")
 	for _, c := range bundleCmd.Commands() {
 		if c.Name() == "init" {
