@@ -57,6 +57,7 @@ func OpenDesk(ctx context.Context, b *verify.Bundle, o Options) (*Desk, error) {
 	if err != nil {
 		return nil, err
 	}
+	st.onWrite = o.onWrite
 	d := &Desk{release: func() error { return nil }}
 	if err := d.open(ctx, b, o, st); err != nil {
 		return nil, errors.Join(err, d.release(), st.close())

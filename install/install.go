@@ -67,6 +67,8 @@ type Options struct {
 	Tool     string           // version of Airlock, for the ledger
 	Now      func() time.Time // nil means time.Now
 	Listener Listener
+
+	onWrite func() // for tests: called before and after each write to the state directory
 }
 
 // Event tells a listener what the engine does.

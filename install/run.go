@@ -54,6 +54,7 @@ func (e *Engine) Run(ctx context.Context) (*Report, error) {
 		Engine: e, st: st, rec: make(map[string]*itemRecord), fresh: make(map[string]bool),
 		reused: make(map[string]bool), outputs: make(map[string]any), started: e.opts.Now().UTC(),
 	}
+	st.onWrite = e.opts.onWrite
 	report, err := r.guarded(ctx, r.all)
 	return report, errors.Join(err, st.close())
 }

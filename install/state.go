@@ -142,6 +142,15 @@ type store struct {
 	run    *snapshot
 	memory *memory
 	cut    []byte // a torn line found at open, no longer in the file
+
+	onWrite func() // for tests: called before and after each write
+}
+
+// writes tells a test that a write begins or has ended.
+func (s *store) writes() {
+	if s.onWrite != nil {
+		s.onWrite()
+	}
 }
 
 // openStore opens or creates a state directory, takes its lock and checks that
@@ -358,6 +367,8 @@ func (s *store) save() error {
 // writeFile gives name the content data, whole or not at all, also across a
 // power cut.
 func (s *store) writeFile(name string, data []byte) error {
+	s.writes()
+	defer s.writes()
 	tmp := name + ".partial"
 	f, err := s.root.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
@@ -430,13 +441,17 @@ func (s *store) record(item, event string, v any) error {
 		}
 		inline = nil
 	}
+	s.writes()
 	if err := s.ledger.append(item, event, sum, inline); err != nil {
 		return err
 	}
+	s.writes()
 	return s.memory.add(s.ledger.head, item, event, raw)
 }
 
-// remember takes an entry that was read into memory.
+// remember takes an entry that was read into memory. What run.json does not know
+// yet, because the process died before it was written, is put into it: an item
+// that the ledger calls finished is finished.
 func (s *store) remember(e Entry) error {
 	if len(e.Data) == 0 {
 		var err error
@@ -444,7 +459,51 @@ func (s *store) remember(e Entry) error {
 			return &LedgerError{Line: int(e.Seq), Text: err.Error()}
 		}
 	}
+	if s.run != nil && e.Seq > s.run.Ledger.Seq && e.Item != "" {
+		if err := s.replay(e); err != nil {
+			return &LedgerError{Line: int(e.Seq), Text: "decode data: " + err.Error()}
+		}
+	}
 	return s.memory.add(Head{Seq: e.Seq, Hash: e.Hash}, e.Item, e.Event, e.Data)
+}
+
+// replay does to run.json what the process did after it wrote e, had it lived.
+func (s *store) replay(e Entry) error {
+	rec := new(itemRecord)
+	if old := s.run.Items[e.Item]; old != nil {
+		*rec = *old
+	}
+	switch e.Event {
+	case eventStarted:
+		var fact struct {
+			Attempt   int    `json:"attempt"`
+			InputHash string `json:"input_hash"`
+		}
+		if err := json.Unmarshal(e.Data, &fact); err != nil {
+			return err
+		}
+		*rec = itemRecord{State: StateRunning, Attempt: fact.Attempt, InputHash: fact.InputHash, Actor: e.Actor}
+	case eventFinished:
+		*rec = itemRecord{}
+		if err := json.Unmarshal(e.Data, rec); err != nil {
+			return err
+		}
+		rec.Seq = e.Seq
+	case eventStale:
+		var fact struct {
+			Reason string `json:"reason"`
+		}
+		if err := json.Unmarshal(e.Data, &fact); err != nil {
+			return err
+		}
+		rec.State, rec.Reason = StateStale, fact.Reason
+	case eventInterrupted:
+		rec.State, rec.Reason = StatePending, "the run ended in the middle of it"
+	default:
+		return nil
+	}
+	s.run.Items[e.Item] = rec
+	return nil
 }
 
 // seal returns the HMAC of a secret under this state's own key, so that equal
