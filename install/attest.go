@@ -335,6 +335,7 @@ func (d *Desk) signOne(dr *Draft, s Signer) error {
 // missing where they are not.
 func (r *run) settle(ctx context.Context, dr *Draft) error {
 	n, rec := dr.n, *r.rec[dr.Item]
+	rec.Seq = 0
 	j := r.judge(n, dr.Kind, dr.hash)
 	switch {
 	case dr.Kind == KindWaiver && !j.complete():
