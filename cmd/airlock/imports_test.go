@@ -54,6 +54,7 @@ var layers = []layer{
 	{"./mirror", []string{"./mirror/target", "./verify", "./bundle", "./bundle/archive", "./bundle/remote", "./manifests"}},
 
 	{"./install", []string{"./verify", "./bundle", "./manifests"}},
+	{"./install/offsite", []string{"./install", "./manifests"}},
 	{"./install/probe/...", belowSteps},
 	{"./install/action/...", belowSteps},
 

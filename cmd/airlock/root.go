@@ -73,8 +73,8 @@ func (a *app) root() *cobra.Command {
 	policyCmd.AddCommand(a.policyInit(), a.policyCheck())
 	siteCmd := a.group("site", "Write and check site files")
 	siteCmd.AddCommand(a.siteInit(), a.siteCheck())
-	checklistCmd := a.group("checklist", "Look at the record of an installation")
-	checklistCmd.AddCommand(a.checklistReport(), a.checklistVerify())
+	checklistCmd := a.group("checklist", "Look at a checklist and its record, sign statements")
+	checklistCmd.AddCommand(a.checklistShow(), a.checklistStatus(), a.checklistAttest(), a.checklistWaive(), a.checklistReport(), a.checklistVerify(), a.checklistRestore())
 	suggest(root, "output", "text", "json")
 	for _, c := range bundleCmd.Commands() {
 		if c.Name() == "init" {
