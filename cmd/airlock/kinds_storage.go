@@ -3,6 +3,7 @@ package main
 import (
 	"github.com/airlock-project/airlock/install"
 	blobaction "github.com/airlock-project/airlock/install/action/blob"
+	"github.com/airlock-project/airlock/install/action/minio"
 	"github.com/airlock-project/airlock/install/probe/blob"
 )
 
@@ -12,4 +13,6 @@ func storageKinds(probes map[string]install.Probe, actions map[string]install.Ac
 	probes["blob.presign"] = blob.Presign{}
 	probes["blob.cors"] = blob.CORS{}
 	actions["blob.ensure"] = blobaction.Ensure{}
+	actions["blob.upload"] = blobaction.Upload{}
+	actions["minio.credentials"] = minio.Action{}
 }
