@@ -137,7 +137,7 @@ func s3Error(op, bucket string, err error) error {
 		e.Reason = Elsewhere
 	case "AccessDenied", "AllAccessDisabled", "AccountProblem":
 		e.Reason = Denied
-	case "InvalidAccessKeyId", "InvalidToken", "ExpiredToken", "InvalidClientTokenId":
+	case "InvalidAccessKeyId", "XAdminUserNotFound", "InvalidToken", "ExpiredToken", "InvalidClientTokenId":
 		e.Reason = Unknown
 	case "SignatureDoesNotMatch":
 		e.Reason = Signature
