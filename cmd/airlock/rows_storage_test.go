@@ -76,7 +76,7 @@ func TestRowObjectStorage(t *testing.T) {
 		{row: row{name: "made", want: install.StatePass}},
 		{row: row{name: "over TLS", want: install.StatePass}, tls: true},
 		{
-			row: row{name: "bucket missing", want: install.StateFail, code: "OBJ-01", says: []string{"spacelift-states", "OBJECT_STORAGE_BUCKET_STATES"}},
+			row: row{name: "bucket missing", want: install.StateFail, code: "OBJ-01", says: []string{"spacelift-deliveries", "OBJECT_STORAGE_BUCKET_DELIVERIES"}},
 			do:  func(_ *testing.T, _ *objectstore.Server, in map[string]any) { in["storage.manage"] = "check" },
 		},
 		{

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -41,6 +42,19 @@ func Minio(t testing.TB, origin string) string {
 		"MINIO_ROOT_USER=" + AccessKey, "MINIO_ROOT_PASSWORD=" + SecretKey, "MINIO_API_CORS_ALLOW_ORIGIN=" + origin,
 		"MINIO_UPDATE=off", "MINIO_BROWSER=off",
 	}, "minio", "server", "--quiet", "--address", addr, t.TempDir())
+	// It listens before it knows its users.
+	poll(t, "minio", make(chan struct{}), func() bool {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+addr+"/minio/health/ready", nil)
+		if err != nil {
+			return false
+		}
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			return false
+		}
+		_ = resp.Body.Close()
+		return resp.StatusCode == http.StatusOK && resp.Header.Get("X-Minio-Server-Status") == ""
+	})
 	return addr
 }
 
@@ -139,18 +153,32 @@ func start(t testing.TB, addr string, env []string, name string, args ...string)
 		cancel()
 		<-ended
 	})
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("%s at %s: %s", name, addr, said.String())
+		}
+	})
+	poll(t, name, ended, func() bool {
+		conn, err := net.DialTimeout("tcp", addr, time.Second)
+		if err != nil {
+			return false
+		}
+		return conn.Close() == nil
+	})
+}
+
+// poll asks until ready is true; the test fails if the program ended before, or
+// takes too long.
+func poll(t testing.TB, name string, ended <-chan struct{}, ready func() bool) {
+	t.Helper()
 	deadline, again := time.After(startTime), time.NewTicker(50*time.Millisecond)
 	defer again.Stop()
-	for {
-		if conn, err := net.DialTimeout("tcp", addr, time.Second); err == nil {
-			_ = conn.Close()
-			return
-		}
+	for !ready() {
 		select {
 		case <-ended:
-			t.Fatalf("%s ended: %s", name, said.String())
+			t.Fatalf("%s ended", name)
 		case <-deadline:
-			t.Fatalf("%s does not listen at %s: %s", name, addr, said.String())
+			t.Fatalf("%s is not ready after %s", name, startTime)
 		case <-again.C:
 		}
 	}

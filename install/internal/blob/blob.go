@@ -46,7 +46,7 @@ type Object struct {
 
 // Operations, as errors and findings name them.
 const (
-	OpLook      = "look at bucket"
+	OpLook      = "look at it"
 	OpPut       = "put object"
 	OpHead      = "head object"
 	OpGet       = "get object"

@@ -42,7 +42,7 @@ func (e *Error) Error() string {
 	if e.Bucket == "" {
 		return e.Op + ": " + e.Text
 	}
-	return fmt.Sprintf("%s in bucket %s: %s", e.Op, e.Bucket, e.Text)
+	return fmt.Sprintf("bucket %s: %s: %s", e.Bucket, e.Op, e.Text)
 }
 
 // Unwrap returns the context's error, if that ended the operation.
