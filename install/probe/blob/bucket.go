@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"strconv"
+	"strings"
 
 	"github.com/airlock-project/airlock/install"
 	store "github.com/airlock-project/airlock/install/internal/blob"
@@ -202,14 +203,21 @@ func (v *visit) anonymous(ctx context.Context, key string) {
 	object := signed.Bare()
 	list := *object
 	list.Path, list.RawPath = object.Path[:len(object.Path)-len(key)], ""
-	for what, u := range map[string]string{"reads an object": object.String(), "lists the bucket": list.String() + v.listQuery()} {
-		status, err := v.status(ctx, u)
+	var can []string
+	for _, try := range []struct{ what, url string }{
+		{"reads an object", object.String()}, {"lists the bucket", list.String() + v.listQuery()},
+	} {
+		status, err := v.status(ctx, try.url)
 		if err != nil {
 			return // who signs in is answered; that others are not is no finding
 		}
 		if status == http.StatusOK {
-			v.add(store.CodeAnonymous, "", "a request without credentials "+what, map[string]string{"host": signed.URL.Host, "reason": what})
+			can = append(can, try.what)
 		}
+	}
+	if len(can) > 0 {
+		what := strings.Join(can, " and ")
+		v.add(store.CodeAnonymous, "", "a request without credentials "+what, map[string]string{"host": signed.URL.Host, "reason": what})
 	}
 }
 

@@ -3,9 +3,19 @@
 package blob
 
 import (
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/json"
+	"encoding/pem"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
+	azservice "github.com/Azure/azure-sdk-for-go/sdk/storage/azblob/service"
 	"github.com/airlock-project/airlock/install"
 	blobaction "github.com/airlock-project/airlock/install/action/blob"
 	"github.com/airlock-project/airlock/testdata/objectstore"
@@ -125,4 +135,163 @@ func TestMinio(t *testing.T) {
 	with := map[string]any{"bucket": "uploads", "origin": origin, "methods": []any{"PUT", "POST"}}
 	check(t, endpoint, CORS{}, with, nil)
 	check(t, endpoint, CORS{}, changed(with, "", map[string]any{"origin": "https://other.example"}), []string{"OBJ-05", "OBJ-05"})
+}
+
+// azuriteKey is the well-known key of the account that Azurite has.
+const azuriteKey = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
+
+func TestAzurite(t *testing.T) {
+	endpoint := objectstore.Azurite(t)
+	a := objectstore.NewARM(t)
+	for name, v := range a.Env() {
+		t.Setenv(name, v)
+	}
+	connection := "DefaultEndpointsProtocol=http;AccountName=devstoreaccount1;AccountKey=" + azuriteKey + ";BlobEndpoint=http://" + endpoint + "/devstoreaccount1;"
+	c, err := azservice.NewClientFromConnectionString(connection, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"states", "uploads"} {
+		if _, err := c.CreateContainer(t.Context(), name, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	rule := azservice.CORSRule{AllowedOrigins: new(origin), AllowedMethods: new("PUT,POST,GET"), AllowedHeaders: new("*"), ExposedHeaders: new(""), MaxAgeInSeconds: new(int32(10))}
+	if _, err := c.SetProperties(t.Context(), &azservice.SetPropertiesOptions{CORS: []*azservice.CORSRule{&rule}}); err != nil {
+		t.Fatal(err)
+	}
+	conf := map[string]any{"type": "azure", "connection_string": connection, "ca": caFile(t, a.Certificate())}
+	asked := changed(conf, "", map[string]any{"subscription": "sub", "resource_group": "group", "arm_endpoint": a.URL})
+	look := func(name string, p interface {
+		install.Probe
+		install.Coder
+	}, with map[string]any, want ...string,
+	) install.Result {
+		got, res := codesOf(t, p, with)
+		if d := cmp.Diff(want, got); d != "" {
+			t.Errorf("%s: codes (-want +got):\n%s\n%s", name, d, spell(res))
+		}
+		for _, secret := range []string{azuriteKey, objectstore.ARMToken, objectstore.ARMSecret, "sig="} {
+			if strings.Contains(spell(res), secret) {
+				t.Errorf("%s: shown: %s", name, spell(res))
+			}
+		}
+		for _, bucket := range []string{"states", "uploads"} {
+			page, err := c.NewContainerClient(bucket).NewListBlobsFlatPager(nil).NextPage(t.Context())
+			if err != nil || len(page.Segment.BlobItems) != 0 {
+				t.Errorf("%s: %s still holds %d blobs, %v", name, bucket, len(page.Segment.BlobItems), err)
+			}
+		}
+		return res
+	}
+	a.Versioning = true
+	look("good", Bucket{}, map[string]any{"storage": asked, "buckets": table()})
+	look("ARM not asked", Bucket{}, map[string]any{"storage": conf, "buckets": table()}, "OBJ-19 warn", "OBJ-19 warn", "OBJ-19 warn", "OBJ-19 warn")
+	// What Spacelift's own module makes.
+	a.Policy = objectstore.DeleteRule("delete-states", 2, "states/")
+	res := look("states expire", Bucket{}, map[string]any{"storage": asked, "buckets": table()}, "OBJ-06")
+	for _, want := range []string{"rule=delete-states", "days=2", "bucket=states"} {
+		if !strings.Contains(spell(res), want) {
+			t.Errorf("it does not say %s: %s", want, spell(res))
+		}
+	}
+	a.Policy = nil
+	look("missing", Bucket{}, map[string]any{"storage": asked, "buckets": changed(table(), "states", map[string]any{"name": "absent"})}, "OBJ-01")
+	wrong := strings.Replace(connection, "Eby8", "Xby8", 1)
+	look("wrong key", Bucket{}, map[string]any{"storage": changed(asked, "", map[string]any{"connection_string": wrong}), "buckets": table()}, "OBJ-02", "OBJ-02")
+	look("signed", Presign{}, map[string]any{"storage": conf, "buckets": []any{"states", "uploads"}})
+	look("cors", CORS{}, map[string]any{"storage": conf, "bucket": "uploads", "origin": origin, "methods": []any{"PUT", "POST"}, "url": "http://" + endpoint})
+	look("other origin", CORS{}, map[string]any{"storage": conf, "bucket": "uploads", "origin": "https://other.example"}, "OBJ-05")
+}
+
+// TestFakeGCS runs against a server that checks neither credentials nor
+// signatures: the probes say exactly that, and the rest works.
+func TestFakeGCS(t *testing.T) {
+	endpoint := objectstore.FakeGCS(t)
+	t.Setenv("STORAGE_EMULATOR_HOST", endpoint)
+	t.Setenv("GOOGLE_APPLICATION_CREDENTIALS", accountFile(t))
+	post(t, "http://"+endpoint+"/storage/v1/b?project=p", `{"name":"states","versioning":{"enabled":true}}`)
+	post(t, "http://"+endpoint+"/storage/v1/b?project=p", `{"name":"uploads"}`)
+	conf := map[string]any{"type": "gcp"}
+	for name, c := range map[string]struct {
+		p interface {
+			install.Probe
+			install.Coder
+		}
+		with map[string]any
+		want []string
+	}{
+		"bucket":  {Bucket{}, map[string]any{"storage": conf, "buckets": table()}, []string{"OBJ-14", "OBJ-14", "OBJ-12 info"}},
+		"missing": {Bucket{}, map[string]any{"storage": conf, "buckets": changed(table(), "states", map[string]any{"name": "absent"})}, []string{"OBJ-01", "OBJ-14", "OBJ-12 info"}},
+		"signed":  {Presign{}, map[string]any{"storage": conf, "buckets": []any{"uploads"}}, []string{"OBJ-16"}},
+		"cors":    {CORS{}, map[string]any{"storage": conf, "bucket": "uploads", "origin": origin, "url": "https://storage.example"}, []string{"OBJ-07", "OBJ-17 warn"}},
+	} {
+		got, res := codesOf(t, c.p, c.with)
+		if d := cmp.Diff(c.want, got); d != "" {
+			t.Errorf("%s: codes (-want +got):\n%s\n%s", name, d, spell(res))
+		}
+	}
+	for _, bucket := range []string{"states", "uploads"} {
+		if list := get(t, "http://"+endpoint+"/storage/v1/b/"+bucket+"/o?versions=true"); strings.Contains(list, prefix) {
+			t.Errorf("%s still holds %s", bucket, list)
+		}
+	}
+}
+
+// accountFile is a service account's key, of an account that nobody knows.
+func accountFile(t *testing.T) string {
+	t.Helper()
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw, err := json.Marshal(map[string]string{
+		"type": "service_account", "client_email": "spacelift@project.iam.gserviceaccount.com", "token_uri": "http://127.0.0.1:1",
+		"private_key": string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "account.json")
+	if err := os.WriteFile(path, raw, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func post(t *testing.T, target, body string) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, target, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Content-Type", "application/json")
+	answered(t, req)
+}
+
+func get(t *testing.T, target string) string {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, target, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return answered(t, req)
+}
+
+func answered(t *testing.T, req *http.Request) string {
+	t.Helper()
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	raw, err := io.ReadAll(resp.Body)
+	if err != nil || resp.StatusCode != http.StatusOK {
+		t.Fatalf("%s: %s %s, %v", req.URL, resp.Status, raw, err)
+	}
+	return string(raw)
 }
