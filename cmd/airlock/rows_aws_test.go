@@ -305,7 +305,7 @@ func TestRowECS(t *testing.T) {
 	fill := func(s *awsstandin.Server) {
 		rowBalancer(s)
 		s.Cluster = awsstandin.Cluster{Name: "spacelift", Services: map[string]*awsstandin.Service{
-			"server": {Running: 3, Desired: 3, Image: repository + ":v4.3.0", Secrets: []string{"LICENSE_TOKEN"}}, "drain": {Running: 3, Desired: 3, Image: repository + ":v4.3.0"},
+			"server": {Running: 3, Desired: 3, Image: repository + ":v4.3.0", Secrets: []string{"LICENSE_TOKEN", "DATABASE_URL"}}, "drain": {Running: 3, Desired: 3, Image: repository + ":v4.3.0"},
 		}}
 	}
 	with := map[string]any{
@@ -327,6 +327,7 @@ func TestRowECS(t *testing.T) {
 		{row: row{name: "plain secret", want: install.StateWarn, code: "ECS-07", says: []string{"server", "LICENSE_TOKEN", "sensitive_env_vars"}}, set: func(s *awsstandin.Server) {
 			s.Cluster.Services["server"].Environment = map[string]string{"LICENSE_TOKEN": "x"}
 		}},
+		{row: row{name: "no database", want: install.StateFail, code: "ECS-17", says: []string{"spacelift", "DATABASE_URL", "sensitive_env_vars"}}, set: func(s *awsstandin.Server) { s.Cluster.Services["server"].Secrets = []string{"LICENSE_TOKEN"} }},
 		{row: row{name: "not given", inputs: map[string]any{"ecs.cluster": nil}, want: install.StateFail, code: "ECS-09", says: []string{"ecs.cluster"}}},
 		{row: row{name: "no healthy target", want: install.StateFail, code: "ECS-16", says: []string{"spacelift-server", "503"}}, set: func(s *awsstandin.Server) { s.Balancers[0].Targets = map[string]string{"10.0.0.1": "unhealthy"} }},
 	}

@@ -57,8 +57,10 @@ func (s *Server) ecs(action string, body []byte) (any, *failure) {
 			if code == "" {
 				code = "TaskFailedToStart"
 			}
-			tasks = append(tasks, map[string]any{"taskArn": "task-of-" + name, "lastStatus": "STOPPED", "stopCode": code, "stoppedReason": svc.StoppedReason,
-				"containers": []any{map[string]any{"name": "server", "reason": svc.Reason}}})
+			tasks = append(tasks, map[string]any{
+				"taskArn": "task-of-" + name, "lastStatus": "STOPPED", "stopCode": code, "stoppedReason": svc.StoppedReason,
+				"containers": []any{map[string]any{"name": "server", "reason": svc.Reason}},
+			})
 		}
 		return map[string]any{"tasks": tasks, "failures": []any{}}, nil
 	case "DescribeTaskDefinition":

@@ -42,7 +42,7 @@ func (Probe) Run(_ context.Context, in install.Input) (install.Result, error) {
 	}
 	raw, mode, err := readKey(a.File)
 	if err != nil {
-		return install.Result{Findings: []install.Finding{a.Codes.refused(a.File, &problem{codeUnusable, err.Error()})}}, nil
+		return install.Result{Findings: []install.Finding{a.Codes.refused(a.File, &problem{codeUnusable, err.Error()})}}, nil //nolint:nilerr // it is the finding
 	}
 	m, p := decode(raw, false)
 	if p != nil {

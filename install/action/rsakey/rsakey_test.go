@@ -274,8 +274,14 @@ func TestCrash(t *testing.T) {
 func TestArguments(t *testing.T) {
 	dir := t.TempDir()
 	for _, with := range []map[string]any{
-		{"name": "../x"}, {"name": ""}, {"bits": int64(512)}, {"bits": int64(1 << 20)}, {"fingerprint": "abc"}, {"fingerprint": "ab"},
-		{"codes": map[string]any{"ENC-01": "RSA-01"}}, {"fle": "x"},
+		{"name": "../x"},
+		{"name": ""},
+		{"bits": int64(512)},
+		{"bits": int64(1 << 20)},
+		{"fingerprint": "abc"},
+		{"fingerprint": "ab"},
+		{"codes": map[string]any{"ENC-01": "RSA-01"}},
+		{"fle": "x"},
 	} {
 		if _, err := (Action{}).Apply(t.Context(), install.Input{With: with, Secrets: dir}); err == nil {
 			t.Errorf("%v is accepted", with)

@@ -275,13 +275,18 @@ func TestArguments(t *testing.T) {
 		p    install.Probe
 		with map[string]any
 	}{
-		{KMS{}, map[string]any{"key": "x", "usage": "BOTH"}}, {KMS{}, map[string]any{"kee": "x"}},
+		{KMS{}, map[string]any{"key": "x", "usage": "BOTH"}},
+		{KMS{}, map[string]any{"kee": "x"}},
 		{KMS{}, map[string]any{"key": "x", "usage": "SIGN_VERIFY", "codes": map[string]any{"ENC-05": "KMS-01"}}},
-		{SQS{}, map[string]any{}}, {SQS{}, map[string]any{"queues": map[string]any{"a": map[string]any{"dead_letter": "b"}}}},
+		{SQS{}, map[string]any{}},
+		{SQS{}, map[string]any{"queues": map[string]any{"a": map[string]any{"dead_letter": "b"}}}},
 		{ACM{}, map[string]any{"arn": int64(1)}},
-		{EC2{}, map[string]any{"vpc": "v", "nat_gateway": "maybe"}}, {EC2{}, map[string]any{"vpc": "v", "allowed": []any{"all"}}},
-		{ELB{}, map[string]any{"load_balancer": "x"}}, {ELB{}, map[string]any{"port": int64(70000)}},
-		{ECS{}, map[string]any{"cluster": "c"}}, {ECS{}, map[string]any{"cluster": "c", "services": slices.Repeat([]any{"s"}, maxServices+1)}},
+		{EC2{}, map[string]any{"vpc": "v", "nat_gateway": "maybe"}},
+		{EC2{}, map[string]any{"vpc": "v", "allowed": []any{"all"}}},
+		{ELB{}, map[string]any{"load_balancer": "x"}},
+		{ELB{}, map[string]any{"port": int64(70000)}},
+		{ECS{}, map[string]any{"cluster": "c"}},
+		{ECS{}, map[string]any{"cluster": "c", "services": slices.Repeat([]any{"s"}, maxServices+1)}},
 	} {
 		if _, err := c.p.Run(t.Context(), install.Input{With: c.with}); err == nil {
 			t.Errorf("%T accepts %v", c.p, c.with)

@@ -22,6 +22,7 @@ const (
 	codeImage   = "ECS-06"
 	codePlain   = "ECS-07"
 	codeStopped = "ECS-08"
+	codeUnset   = "ECS-09"
 )
 
 const (
@@ -42,6 +43,7 @@ type ecsArguments struct {
 	Images   []string `json:"images"`   // some container of each service runs one of them
 	Registry string   `json:"registry"` // HOST or HOST/PREFIX that every container's image comes from
 	Secrets  []string `json:"secrets"`  // variables that come from a secret store, never as plain text
+	Required []string `json:"required"` // variables that some service gets, from a secret store or as text
 }
 
 // Codes implements install.Coder.
@@ -54,6 +56,7 @@ func (ECS) Codes() map[string][]string {
 		codeService: {"service", "cluster", "reason"},
 		codeImage:   {"service", "container", "have", "want"},
 		codePlain:   {"service", "container", "name"},
+		codeUnset:   {"name", "cluster"},
 	})
 }
 
@@ -71,7 +74,7 @@ func (p ECS) Run(ctx context.Context, in install.Input) (install.Result, error) 
 	if err != nil {
 		return install.Result{}, err
 	}
-	e := &serviceLook{look: l, a: a}
+	e := &serviceLook{look: l, a: a, set: map[string]bool{}}
 	if a.Cluster == "" {
 		e.gone(strings.Join(a.Services, ", "), "no cluster is given")
 		return l.result(nil), nil
@@ -81,7 +84,11 @@ func (p ECS) Run(ctx context.Context, in install.Input) (install.Result, error) 
 		return l.end(nil, l.api(ctx, err, "ecs:DescribeServices", a.Cluster))
 	}
 	e.api = ecs.NewFromConfig(cfg)
-	return l.end(nil, e.all(ctx))
+	if err := e.all(ctx); err != nil {
+		return l.result(nil), err
+	}
+	e.unset()
+	return l.result(nil), nil
 }
 
 // serviceLook is a look at the services of one cluster.
@@ -89,6 +96,7 @@ type serviceLook struct {
 	*look
 	api *ecs.Client
 	a   ecsArguments
+	set map[string]bool // variables that a task definition names
 }
 
 func (e *serviceLook) gone(service, reason string) {

@@ -109,7 +109,7 @@ func TestECS(t *testing.T) {
 		}}
 	}
 	with := map[string]any{
-		"cluster": "spacelift", "services": []any{"server", "drain"}, "images": []any{image, image + "@sha256:x"}, "registry": "123456789012.dkr.ecr.eu-central-1.amazonaws.com", "secrets": []any{"LICENSE_TOKEN", "DATABASE_URL"},
+		"cluster": "spacelift", "services": []any{"server", "drain"}, "images": []any{image, image + "@sha256:x"}, "registry": "123456789012.dkr.ecr.eu-central-1.amazonaws.com", "secrets": []any{"LICENSE_TOKEN", "DATABASE_URL"}, "required": []any{"LICENSE_TOKEN", "DATABASE_URL"},
 	}
 	on := func(change func(s *awsstandin.Service)) func(*awsstandin.Server) {
 		return func(s *awsstandin.Server) { change(s.Cluster.Services["server"]) }
@@ -132,6 +132,7 @@ func TestECS(t *testing.T) {
 			s.Running, s.StoppedReason, s.StopCode = 2, "Scaling activity initiated by deployment", "ServiceSchedulerInitiated"
 		}), want: []string{"ECS-04 2 of 3"}},
 		{name: "other image", set: on(func(s *awsstandin.Service) { s.Image = "public.ecr.aws/spacelift/backend:v1" }), want: []string{"ECS-06 container server runs public.ecr.aws/spacelift/backend:v1, not one from 123456789012", "ECS-06 container any runs public.ecr.aws/spacelift/backend:v1, not " + image}},
+		{name: "no secret", set: on(func(s *awsstandin.Service) { s.Secrets = []string{"LICENSE_TOKEN"} }), want: []string{"ECS-09 no service in cluster spacelift gets DATABASE_URL"}},
 		{name: "plain secret", set: on(func(s *awsstandin.Service) { s.Environment["LICENSE_TOKEN"] = "example-not-a-secret" }), want: []string{"ECS-07 LICENSE_TOKEN is plain text"}},
 		{name: "denied", set: func(s *awsstandin.Server) { s.Denied["ecs:DescribeTaskDefinition"] = true }, want: []string{"AWS-02 ecs:DescribeTaskDefinition", "AWS-02 ecs:DescribeTaskDefinition"}},
 	})

@@ -15,7 +15,7 @@ import (
 // definition looks at what a service's tasks are made of: its images, and where
 // its secrets come from.
 func (e *serviceLook) definition(ctx context.Context, name, arn string) error {
-	if arn == "" || len(e.a.Images) == 0 && e.a.Registry == "" && len(e.a.Secrets) == 0 {
+	if arn == "" || len(e.a.Images)+len(e.a.Secrets)+len(e.a.Required) == 0 && e.a.Registry == "" {
 		return nil
 	}
 	out, err := e.api.DescribeTaskDefinition(ctx, &ecs.DescribeTaskDefinitionInput{TaskDefinition: aws.String(arn)})
@@ -33,6 +33,12 @@ func (e *serviceLook) definition(ctx context.Context, name, arn string) error {
 			e.image(name, container, image, "one from "+e.a.Registry)
 		}
 		e.plain(name, container, c.Environment)
+		for _, v := range c.Environment {
+			e.set[aws.ToString(v.Name)] = true
+		}
+		for _, v := range c.Secrets {
+			e.set[aws.ToString(v.Name)] = true
+		}
 	}
 	if len(e.a.Images) > 0 && !slices.ContainsFunc(images, func(i string) bool { return slices.Contains(e.a.Images, i) }) {
 		e.image(name, "any", strings.Join(images, ", "), strings.Join(e.a.Images, " or "))
@@ -52,6 +58,19 @@ func (e *serviceLook) plain(service, container string, env []types.KeyValuePair)
 		if variable := aws.ToString(v.Name); slices.Contains(e.a.Secrets, variable) {
 			e.warn(codePlain, fmt.Sprintf("service %s, container %s: %s is plain text in the task definition", service, container, variable),
 				map[string]string{"service": service, "container": container, "name": variable})
+		}
+	}
+}
+
+// unset reports variables that no task definition names. Where a service could
+// not be looked at, that comes first.
+func (e *serviceLook) unset() {
+	if len(e.set) == 0 {
+		return
+	}
+	for _, variable := range e.a.Required {
+		if !e.set[variable] {
+			e.fail(codeUnset, fmt.Sprintf("no service in cluster %s gets %s", e.a.Cluster, variable), map[string]string{"name": variable, "cluster": e.a.Cluster})
 		}
 	}
 }
