@@ -98,8 +98,13 @@ func TestHostWithScheme(t *testing.T) {
 }
 
 // refuseMQTT is a broker that lets nobody in, acceptMQTT one that lets anybody.
-func refuseMQTT(c net.Conn) { _, _ = c.Read(make([]byte, 64)); _, _ = c.Write([]byte{0x20, 2, 0, 5}) }
-func acceptMQTT(c net.Conn) { _, _ = c.Read(make([]byte, 64)); _, _ = c.Write([]byte{0x20, 2, 0, 0}) }
+func refuseMQTT(c net.Conn) { connack(c, 5) }
+func acceptMQTT(c net.Conn) { connack(c, 0) }
+
+func connack(c net.Conn, code byte) {
+	_, _ = c.Read(make([]byte, 64))
+	_, _ = c.Write([]byte{0x20, 2, 0, code})
+}
 
 func netPlainHTTP(c net.Conn) {
 	_, _ = c.Read(make([]byte, 1024))

@@ -32,7 +32,7 @@ func freePort(t testing.TB) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p.Close()
+	_ = p.Close()
 	_, port, _ := net.SplitHostPort(l.Addr().String())
 	return port
 }
@@ -112,7 +112,7 @@ func run(t testing.TB, up string, name string, args ...string) {
 	exited := make(chan struct{})
 	go func() {
 		_ = cmd.Wait() // it is killed
-		w.Close()
+		_ = w.Close()
 		close(exited)
 	}()
 	t.Cleanup(func() {

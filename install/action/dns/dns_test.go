@@ -55,7 +55,7 @@ func (p *primary) start(t *testing.T) string {
 	}
 	go func() { done <- s.ActivateAndServe() }()
 	<-up
-	t.Cleanup(func() { _ = s.Shutdown(); <-done })
+	t.Cleanup(func() { _, _ = s.Shutdown(), <-done })
 	return l.Addr().String()
 }
 

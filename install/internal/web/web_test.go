@@ -32,14 +32,14 @@ func TestDo(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, body, err := Do(Client(roots, 20*time.Second), req, 4)
-		if want == "" && (err != nil || string(body) != "1234") || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
-			t.Errorf("%s: %q, %v", path, body, err)
+		a, err := Do(Client(roots, 20*time.Second), req, 4)
+		if want == "" && (err != nil || string(a.Body) != "1234") || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
+			t.Errorf("%s: %q, %v", path, a.Body, err)
 		}
-		if _, _, err = Do(Client(roots, 20*time.Second), req, 3); err == nil {
+		if _, err = Do(Client(roots, 20*time.Second), req, 3); err == nil {
 			t.Errorf("%s: four bytes are taken where three are allowed", path)
 		}
-		_, _, err = Do(Client(x509.NewCertPool(), 20*time.Second), req, 4)
+		_, err = Do(Client(x509.NewCertPool(), 20*time.Second), req, 4)
 		if _, ok := errors.AsType[*TrustError](err); !ok {
 			t.Errorf("%s: an unknown authority: %v", path, err)
 		}

@@ -28,7 +28,8 @@ func backend(t *testing.T) (at, ca string) {
 	for _, args := range [][]string{
 		{"init", "-q", "-b", "main", "work"},
 		{"-C", "work", "-c", "user.name=tester", "-c", "user.email=tester@site-a.example", "commit", "-q", "--allow-empty", "-m", "first"},
-		{"-C", "work", "tag", "v1"}, {"clone", "-q", "--bare", "work", "repo.git"},
+		{"-C", "work", "tag", "v1"},
+		{"clone", "-q", "--bare", "work", "repo.git"},
 	} {
 		cmd := exec.CommandContext(t.Context(), git, args...)
 		cmd.Dir, cmd.Env = dir, append(os.Environ(), "GIT_CONFIG_GLOBAL=/dev/null", "GIT_CONFIG_SYSTEM=/dev/null")

@@ -17,8 +17,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// mosquitto runs a broker on a free port of 127.0.0.1 until the test ends.
-func mosquitto(t *testing.T, conf string) string {
+// startBroker runs one on a free port of 127.0.0.1 until the test ends.
+func startBroker(t *testing.T, conf string) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -76,7 +76,7 @@ func TestMosquitto(t *testing.T) {
 		"TLS 1.2 and less": {secure + "allow_anonymous false\ntls_version tlsv1.2\n", nil},
 	} {
 		t.Run(name, func(t *testing.T) {
-			res, err := Dial{}.Run(t.Context(), install.Input{With: map[string]any{"endpoint": "tls://" + mosquitto(t, c.conf), "ca": root.File(t), "timeout": "3s"}})
+			res, err := Dial{}.Run(t.Context(), install.Input{With: map[string]any{"endpoint": "tls://" + startBroker(t, c.conf), "ca": root.File(t), "timeout": "3s"}})
 			if err != nil {
 				t.Fatal(err)
 			}
