@@ -26,6 +26,7 @@ func (e *Engine) dryRun(ctx context.Context) (*Report, error) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.announce()
 	plans := make(map[string][]Change)
 	for _, n := range r.plan.order {
 		if ctx.Err() != nil {
@@ -75,7 +76,7 @@ func (r *run) preview(ctx context.Context, n *node, plans map[string][]Change) {
 		r.rec[id] = &itemRecord{State: s, Reason: reason, Findings: findings}
 		r.fresh[id] = true
 		if n.item.Kind != manifests.ItemGroup {
-			r.opts.Listener.send(Event{Op: "item-finished", Item: id, Title: title(n.item), State: s, Text: reason})
+			r.opts.Listener.send(Event{Op: "item-finished", Phase: r.phase(n), Item: id, Title: title(n.item), State: s, Text: reason})
 		}
 	}
 	why, err := r.skip(n, r.outputs)

@@ -30,7 +30,7 @@ func (r *run) execute(ctx context.Context, n *node) error {
 	id := n.item.ID
 	old := r.rec[id]
 	rec := &itemRecord{State: StateRunning, Attempt: old.Attempt + 1, StartedAt: r.opts.Now().UTC(), Actor: r.st.ledger.actor}
-	r.opts.Listener.send(Event{Op: "item-started", Item: id, Title: title(n.item)})
+	r.opts.Listener.send(Event{Op: "item-started", Phase: r.phase(n), Item: id, Title: title(n.item)})
 	a := &attempt{run: r, n: n, rec: rec, outputs: make(map[string]any)}
 	var err error
 	if a.secrets, err = r.secretsOf(n); err == nil {

@@ -73,13 +73,17 @@ type Options struct {
 
 // Event tells a listener what the engine does.
 type Event struct {
-	Op    string // item-started, step-started, step-finished, item-finished
+	Op    string // run-started, item-started, step-started, step-finished, item-finished
+	Items int    // with run-started: how many items will end
+	Phase int    // number of the item's phase
 	Item  string
 	Title string
 	Step  string // with the step operations
 	Run   string // the step's kind, with the step operations
 	State State  // with item-finished
-	Text  string // the reason of State, for people; no secrets
+	// Started says, with item-finished, that the item was begun in this run.
+	Started bool
+	Text    string // the reason of State, for people; no secrets
 }
 
 // Listener receives events one at a time and must be quick. A nil Listener is

@@ -25,7 +25,7 @@ const (
 )
 
 // Report is what a run came to, in the checklist's own order. [Report.Text],
-// [Report.JSON] and [Report.Markdown] write it; they depend on nothing else.
+// [Report.JSON], [Report.Markdown] and [Report.HTML] write it; they depend on nothing else.
 type Report struct {
 	APIVersion  string        `json:"apiVersion"`
 	Kind        string        `json:"kind"` // InstallReport
@@ -83,6 +83,7 @@ type ItemReport struct {
 	Selected   bool              `json:"selected"`
 	Reused     bool              `json:"reused,omitempty"` // passed in an earlier run and still valid
 	Attempt    int               `json:"attempt,omitempty"`
+	Who        string            `json:"who,omitempty"` // brought it to its state
 	StartedAt  time.Time         `json:"startedAt,omitzero"`
 	FinishedAt time.Time         `json:"finishedAt,omitzero"`
 	Seconds    float64           `json:"seconds,omitempty"`

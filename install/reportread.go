@@ -174,7 +174,7 @@ func (h *history) unfinished(head Head) (*Report, error) {
 // reported is what a record alone tells of an item.
 func (rec *itemRecord) reported(id string) ItemReport {
 	out := ItemReport{
-		ID: id, Title: id, State: rec.State, Reason: rec.Reason, Attempt: rec.Attempt, StartedAt: rec.StartedAt, FinishedAt: rec.FinishedAt,
+		ID: id, Title: id, State: rec.State, Reason: rec.Reason, Attempt: rec.Attempt, Who: rec.Actor.Name, StartedAt: rec.StartedAt, FinishedAt: rec.FinishedAt,
 	}
 	if !rec.StartedAt.IsZero() && !rec.FinishedAt.IsZero() {
 		out.Seconds = rec.FinishedAt.Sub(rec.StartedAt).Round(time.Millisecond).Seconds()

@@ -63,6 +63,7 @@ func (r *run) all(ctx context.Context) (*Report, error) {
 	if err := r.begin(); err != nil {
 		return nil, err
 	}
+	r.announce()
 	if err := r.visitAll(ctx); err != nil {
 		return r.report(true), err
 	}
@@ -70,6 +71,23 @@ func (r *run) all(ctx context.Context) (*Report, error) {
 		return r.stop(ctx, err)
 	}
 	return r.finish(false)
+}
+
+// announce tells the listener how many items will end.
+func (r *run) announce() {
+	items := 0
+	for _, n := range r.plan.nodes {
+		if n.item.Kind != manifests.ItemGroup && r.isSelected(n) {
+			items++
+		}
+	}
+	r.opts.Listener.send(Event{Op: "run-started", Items: items})
+}
+
+// phase is the number of an item's phase.
+func (e *Engine) phase(n *node) int {
+	i := slices.IndexFunc(e.checklist.Phases, func(p manifests.Phase) bool { return p.ID == n.item.Phase })
+	return e.checklist.Phases[i].Number
 }
 
 // visitAll visits every node after those it depends on, up to parallel at a
@@ -270,7 +288,7 @@ func (r *run) visit(ctx context.Context, n *node) error {
 	byPeople := rec.State == StateAttested || rec.State == StateWaived
 	if rec.State.settled() && (r.opts.Resume || byPeople) {
 		r.reused[n.item.ID] = true
-		r.opts.Listener.send(Event{Op: "item-finished", Item: n.item.ID, Title: title(n.item), State: rec.State, Text: "still valid"})
+		r.opts.Listener.send(Event{Op: "item-finished", Phase: r.phase(n), Item: n.item.ID, Title: title(n.item), State: rec.State, Text: "still valid"})
 		return nil
 	}
 	return r.attempt(ctx, n)
@@ -390,7 +408,7 @@ func (r *run) conclude(n *node, rec *itemRecord) error {
 	if rec.State == StateFail && n.required() && r.failed == "" {
 		r.failed = id
 	}
-	r.opts.Listener.send(Event{Op: "item-finished", Item: id, Title: title(n.item), State: rec.State, Text: rec.Reason})
+	r.opts.Listener.send(Event{Op: "item-finished", Phase: r.phase(n), Item: id, Title: title(n.item), State: rec.State, Text: rec.Reason, Started: !rec.StartedAt.IsZero()})
 	return r.st.save()
 }
 

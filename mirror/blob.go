@@ -56,19 +56,19 @@ func pause(ctx context.Context, attempt int, err error) error {
 
 // bring sees to it that r has the blob: it is there, it is mounted from another
 // repository, or it is sent. The unit of retry is the whole upload, because
-// many registries lose a partial one.
-func (e *engine) bring(ctx context.Context, r, from *repo, desc bundle.Descriptor) error {
+// many registries lose a partial one. f bounds how many are under way.
+func (e *engine) bring(ctx context.Context, f *flow, r, from *repo, desc bundle.Descriptor) error {
 	p := &progress{engine: e, object: desc.Digest.String(), size: desc.Size}
 	start := time.Now()
 	var odd oddities
 	for attempt := 1; ; {
-		if err := e.flow.acquire(ctx); err != nil {
+		if err := f.acquire(ctx); err != nil {
 			return err
 		}
-		round := e.flow.now()
+		done := e.begin()
 		sent, err := e.attempt(ctx, r, from, desc, p)
-		e.flow.note(round, err)
-		e.flow.release()
+		done(err)
+		f.release()
 		if err == nil {
 			e.count(r, desc, sent)
 			p.finish(!sent)
@@ -82,7 +82,7 @@ func (e *engine) bring(ctx context.Context, r, from *repo, desc bundle.Descripto
 		if !wait && again {
 			continue
 		}
-		again = again || retryable(err, attempt)
+		again = again || retryable(err, attempt) || e.away(err)
 		if !again || attempt == maxAttempts || time.Since(start) > maxElapsed || ctx.Err() != nil {
 			return err
 		}

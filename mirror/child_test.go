@@ -27,6 +27,7 @@ type childOrder struct {
 	Shard                     Shard
 	Closing                   bool
 	Workers                   int
+	Kinds                     bool // everyKind of content instead of Bundle
 }
 
 const childVariable = "AIRLOCK_MIRROR_TEST_CHILD"
@@ -58,6 +59,20 @@ func TestMain(m *testing.M) {
 
 // run opens the bundle as the product does and mirrors it.
 func (c childOrder) run(ctx context.Context) (Result, error) {
+	h, err := remote.New(remote.Options{PlainHTTP: []string{c.Host}, Attempts: 1})
+	if err != nil {
+		return Result{}, err
+	}
+	o := Options{
+		To: c.Host + "/airlock", Hosts: h, Target: oci.Target{}, Workers: c.Workers,
+		Record: c.Record, Shard: c.Shard, Closing: c.Closing,
+	}
+	if c.Kinds {
+		f := newFake(nil)
+		everyKind(f)
+		_, r, err := run(ctx, f, o)
+		return r, err
+	}
 	p, err := verify.KeyPolicy(c.Key)
 	if err != nil {
 		return Result{}, err
@@ -67,14 +82,7 @@ func (c childOrder) run(ctx context.Context) (Result, error) {
 		return Result{}, err
 	}
 	defer b.Close()
-	h, err := remote.New(remote.Options{PlainHTTP: []string{c.Host}, Attempts: 1})
-	if err != nil {
-		return Result{}, err
-	}
-	_, r, err := Run(ctx, b, Options{
-		To: c.Host + "/airlock", Hosts: h, Target: oci.Target{}, Workers: c.Workers,
-		Record: c.Record, Shard: c.Shard, Closing: c.Closing,
-	})
+	_, r, err := Run(ctx, b, o)
 	return r, err
 }
 

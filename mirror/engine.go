@@ -28,11 +28,13 @@ type engine struct {
 	state  target.State // what the target said
 	rec    *record
 	flow   *flow
+	small  *flow                                                   // for what is small: flow itself, or one beside it
 	pacer  *pacer                                                  // for writing manifests
 	pause  func(ctx context.Context, attempt int, err error) error // between attempts
 	stop   context.CancelCauseFunc                                 // ends the run where no item can fare better
 
 	way     atomic.Int32 // how bodies are sent, remembered for the host
+	reached atomic.Bool  // the registry answered in this run
 	noMount atomic.Bool  // the registry does not mount, or does not say what it has
 
 	mu      sync.Mutex
@@ -48,6 +50,8 @@ type job struct {
 	err   error
 	done  bool      // it is there
 	seen  []SeenTag // what the registry has under the tags
+	// unlisted is what refers to it and cannot be found in the registry.
+	unlisted []*ReferrersError
 
 	// What is missing at the target.
 	body  []*node
@@ -86,6 +90,10 @@ func newEngine(src source, o Options, plan *Plan) (*engine, error) {
 		src: src, opts: o, target: t, plan: plan, host: plan.host, repos: map[string]*repo{},
 		flow: newFlow(o.workers()), pacer: newPacer(t.Limits().ManifestsPerSecond), pause: pause,
 	}
+	e.small = e.flow
+	if n := o.extra(); n > 0 {
+		e.small = newFlow(n)
+	}
 	for i := range plan.Items {
 		it := &plan.Items[i]
 		r, ok := e.repos[it.Repository]
@@ -108,7 +116,7 @@ func (e *engine) run(ctx context.Context, allow func() error) error {
 		return err
 	}
 	if err := e.survey(ctx); err != nil {
-		return err
+		return e.failed(err)
 	}
 	if allow != nil {
 		if err := allow(); err != nil {
@@ -116,7 +124,7 @@ func (e *engine) run(ctx context.Context, allow func() error) error {
 		}
 	}
 	if err := e.prepare(ctx); err != nil {
-		return err
+		return e.failed(err)
 	}
 	if e.opts.Shard.Count > 0 {
 		return e.runShard(ctx)
@@ -164,35 +172,42 @@ func (e *engine) push(ctx context.Context) error {
 // conclude counts and joins the errors of items. Items that only stopped
 // because another's error stopped the run are not listed again.
 func (e *engine) conclude(ctx context.Context) error {
-	var errs []error
-	var missing []string
-	cause := context.Cause(ctx)
-	if cause != nil {
-		errs = append(errs, cause)
-	}
+	t := tally{of: "items", cause: context.Cause(ctx)}
 	for _, j := range e.jobs {
-		switch {
-		case j.err != nil:
+		t.add(j.name(), j.err)
+		if j.err != nil {
 			e.result.Failed++
-			missing = append(missing, j.name())
-			if cause == nil || !errors.Is(j.err, cause) && !errors.Is(j.err, context.Canceled) {
-				errs = append(errs, j.err)
-			}
 			continue
-		case j.idle():
+		}
+		if j.idle() {
 			e.result.Unchanged++
-		default:
+		} else {
 			e.result.Pushed++
 		}
 		j.done = true
+		for _, u := range j.unlisted {
+			t.lack(u)
+		}
 	}
-	if e.result.Failed == 0 {
-		return nil
+	return t.err()
+}
+
+// failed is the error of a run that ended before anything was sent: it lists
+// the items that are not known to be there.
+func (e *engine) failed(err error) error {
+	if _, ok := errors.AsType[*RefusedError](err); ok {
+		return err // it speaks of the whole bundle
 	}
-	if done := e.result.Unchanged + e.result.Pushed; done > 0 {
-		return &PartialError{Done: done, Total: len(e.jobs), Missing: missing, Errs: errs}
+	var missing []string
+	for _, j := range e.jobs {
+		if j.state != Same {
+			missing = append(missing, j.name())
+		}
 	}
-	return errors.Join(errs...)
+	if len(missing) == 0 {
+		return err
+	}
+	return &FailedError{Of: "items", Missing: missing, Errs: []error{err}}
 }
 
 // fatal reports whether no other item can fare better.
@@ -240,11 +255,11 @@ func (e *engine) finish(ctx context.Context, j *job, tasks map[digest.Digest]*bl
 // name writes manifests and tags and looks whether they are there. It also says
 // whether what it built on may be the reason for its error.
 func (e *engine) name(ctx context.Context, j *job) (doubt, error) {
-	if err := e.flow.acquire(ctx); err != nil {
+	if err := e.small.acquire(ctx); err != nil {
 		return certain, err
 	}
 	err := e.manifests(ctx, j)
-	e.flow.release()
+	e.small.release()
 	if err != nil {
 		return doubtful(err), fmt.Errorf("push %s: %w", j.name(), e.opts.explain(err))
 	}
@@ -298,7 +313,7 @@ func (e *engine) heal(ctx context.Context, j *job, d doubt) (bool, error) {
 			e.rec.forget(f)
 		}
 		healed = true
-		if err := e.bring(ctx, j.repo, nil, b); err != nil {
+		if err := e.bring(ctx, e.flow, j.repo, nil, b); err != nil {
 			return healed, fmt.Errorf("blob %s: %w", b.Digest, err)
 		}
 	}
@@ -309,7 +324,7 @@ func (e *engine) heal(ctx context.Context, j *job, d doubt) (bool, error) {
 // when it is written, tags last.
 func (e *engine) manifests(ctx context.Context, j *job) error {
 	body := j.body
-	if j.state == Absent && len(j.refs) == 0 && len(j.cosig) == 0 {
+	if j.state == Absent && len(j.refs) == 0 && len(j.cosig) == 0 && j.item.body[len(j.item.body)-1].subject == "" {
 		// Nothing comes between the root and its tag: one write does for both.
 		body = body[:len(body)-1]
 	}
@@ -330,6 +345,9 @@ func (e *engine) manifests(ctx context.Context, j *job) error {
 		if err := e.put(ctx, j.repo, c.node, c.tag); err != nil {
 			return err
 		}
+	}
+	if err := e.relate(ctx, j); err != nil {
+		return err
 	}
 	if j.state == Same {
 		return nil

@@ -1,8 +1,11 @@
 package mirror
 
 import (
+	"cmp"
+	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/airlock-project/airlock/mirror/target"
@@ -25,21 +28,86 @@ func (e *ConflictError) Error() string {
 // the errors of the others, in the order of the plan; where one error stopped
 // the run it comes first and stands for all items that were not reached.
 type PartialError struct {
+	Of          string // what is counted: items, or blobs of a shard; empty means items
 	Done, Total int
-	Missing     []string // registry/repository:tag of every item that did not arrive, sorted
-	Errs        []error
+	// Missing names what did not arrive, in order: registry/repository:tag of
+	// items, registry/repository@digest of blobs and of referrers.
+	Missing []string
+	Errs    []error
 }
 
 func (e *PartialError) Error() string {
-	more := ""
-	if len(e.Errs) > 1 {
-		more = fmt.Sprintf(" (and %d more)", len(e.Errs)-1)
-	}
-	return fmt.Sprintf("%d of %d items mirrored: %v%s; missing: %s", e.Done, e.Total, e.Errs[0], more, shorten(e.Missing))
+	return fmt.Sprintf("%d of %d %s mirrored: %s; missing: %s", e.Done, e.Total, cmp.Or(e.Of, "items"), first(e.Errs), shorten(e.Missing))
 }
 
 // Unwrap returns the errors of the items that did not arrive.
 func (e *PartialError) Unwrap() []error { return e.Errs }
+
+// FailedError says that nothing arrived. It unwraps as PartialError does.
+type FailedError struct {
+	Of      string // as in PartialError
+	Missing []string
+	Errs    []error // at least one
+}
+
+func (e *FailedError) Error() string {
+	return fmt.Sprintf("%s; none of %d %s arrived: %s", first(e.Errs), len(e.Missing), cmp.Or(e.Of, "items"), shorten(e.Missing))
+}
+
+// Unwrap returns the errors of the items.
+func (e *FailedError) Unwrap() []error { return e.Errs }
+
+// first writes one error and counts the others.
+func first(errs []error) string {
+	if len(errs) > 1 {
+		return fmt.Sprintf("%v (and %d more)", errs[0], len(errs)-1)
+	}
+	return errs[0].Error()
+}
+
+// tally adds up what became of things that one error may have stopped.
+type tally struct {
+	of      string
+	cause   error // what stopped the run, if anything
+	total   int
+	done    int
+	missing []string
+	errs    []error
+}
+
+func (t *tally) add(name string, err error) {
+	t.total++
+	if err == nil {
+		t.done++
+		return
+	}
+	t.missing = append(t.missing, name)
+	if t.cause == nil || !errors.Is(err, t.cause) && !errors.Is(err, context.Canceled) {
+		t.errs = append(t.errs, err)
+	}
+}
+
+// lack notes what is not found beside something that arrived.
+func (t *tally) lack(e *ReferrersError) {
+	t.errs = append(t.errs, e)
+	for _, d := range e.Missing {
+		t.missing = append(t.missing, e.Repository+"@"+d.String())
+	}
+}
+
+// err is nil if nothing is missing.
+func (t *tally) err() error {
+	if len(t.missing) == 0 {
+		return nil
+	}
+	if t.cause != nil {
+		t.errs = slices.Insert(t.errs, 0, t.cause)
+	}
+	if t.done == 0 {
+		return &FailedError{Of: t.of, Missing: t.missing, Errs: t.errs}
+	}
+	return &PartialError{Of: t.of, Done: t.done, Total: t.total, Missing: t.missing, Errs: t.errs}
+}
 
 // shorten keeps an error on a screen; the whole list is in the field.
 func shorten(list []string) string {

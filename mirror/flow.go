@@ -2,6 +2,8 @@ package mirror
 
 import (
 	"context"
+	"errors"
+	"net"
 	"net/http"
 	"sync"
 	"time"
@@ -83,6 +85,29 @@ func (f *flow) note(round int, err error) {
 	}
 }
 
+// begin marks the start of a request; what it returns is told how it ended. All
+// bounds learn from it: a registry that throttles does not say whom it means.
+func (e *engine) begin() (done func(error)) {
+	round, small := e.flow.now(), e.small.now()
+	return func(err error) {
+		if err == nil || status(err) != 0 {
+			e.reached.Store(true)
+		}
+		e.flow.note(round, err)
+		if e.small != e.flow {
+			e.small.note(small, err)
+		}
+	}
+}
+
+// away reports whether a registry that answered in this run takes no
+// connections now: it may be starting again, which takes longer than a wrong
+// address is worth.
+func (e *engine) away(err error) bool {
+	op, ok := errors.AsType[*net.OpError](err)
+	return ok && op.Op == "dial" && e.reached.Load() && !errors.Is(err, context.Canceled)
+}
+
 // pacer spaces out what a registry counts per second. The zero value does not.
 type pacer struct {
 	every time.Duration
@@ -126,10 +151,10 @@ func (p *pacer) wait(ctx context.Context) error {
 func (e *engine) try(ctx context.Context, request func() error) error {
 	start := time.Now()
 	for attempt := 1; ; attempt++ {
-		round := e.flow.now()
+		done := e.begin()
 		err := request()
-		e.flow.note(round, err)
-		if err == nil || attempt == maxAttempts || time.Since(start) > maxElapsed || ctx.Err() != nil || !passing(err, attempt) {
+		done(err)
+		if err == nil || attempt == maxAttempts || time.Since(start) > maxElapsed || ctx.Err() != nil || !passing(err, attempt) && !e.away(err) {
 			return err
 		}
 		if err := e.pause(ctx, attempt, err); err != nil {

@@ -98,6 +98,10 @@ func openRecord(dir string, bundle digest.Digest, to string) (*record, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open record: %w", err)
 	}
+	// Reading anything else may never end.
+	if fi, err := f.Stat(); err != nil || !fi.Mode().IsRegular() {
+		return nil, errors.Join(fmt.Errorf("open record: %s is not a regular file", filepath.Join(dir, name)), err, f.Close())
+	}
 	r := &record{name: filepath.Join(dir, name), file: f, known: map[fact]bool{}, synced: time.Now()}
 	if err := r.start(head); err != nil {
 		return nil, errors.Join(err, f.Close())

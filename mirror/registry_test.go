@@ -37,6 +37,9 @@ func (r request) String() string {
 	return fmt.Sprintf("%s %s?%s -> %d", r.method, r.path, r.query, r.status)
 }
 
+// writes reports whether a request changes anything.
+func (r request) writes() bool { return r.method != http.MethodHead && r.method != http.MethodGet }
+
 // registry is a real registry with a log and, where wanted, faults before it.
 type registry struct {
 	host    string

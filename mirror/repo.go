@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/airlock-project/airlock/bundle/archive"
@@ -28,9 +29,12 @@ type repo struct {
 	name string // host/path, for people
 	base string // URL up to the repository
 
-	mu     sync.Mutex
-	pushed map[digest.Digest]*promise
-	probed sync.Once
+	api       *remote.Repository // asks the referrers API, never the fallback tag
+	referrers atomic.Int32       // how referrers are listed
+
+	mu       sync.Mutex
+	pushed   map[digest.Digest]*promise
+	subjects map[digest.Digest]*sync.Mutex
 }
 
 // newRepo opens a repository.
@@ -40,9 +44,13 @@ func newRepo(hosts Hosts, host, path string) (*repo, error) {
 	if err != nil {
 		return nil, fmt.Errorf("target %s: %w", name, err)
 	}
-	// Deleting the fallback index that was replaced needs a right that pushing
-	// does not, and registries collect it anyway.
-	r.SkipReferrersGC = true
+	api, err := hosts.Repository(name)
+	if err == nil {
+		err = api.SetReferrersCapability(true)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("target %s: %w", name, err)
+	}
 	scheme := "https"
 	if r.PlainHTTP {
 		scheme = "http"
@@ -52,7 +60,9 @@ func newRepo(hosts Hosts, host, path string) (*repo, error) {
 		path:       path,
 		name:       name,
 		base:       scheme + "://" + r.Reference.Host() + "/v2/" + r.Reference.Repository,
+		api:        api,
 		pushed:     map[digest.Digest]*promise{},
+		subjects:   map[digest.Digest]*sync.Mutex{},
 	}, nil
 }
 
@@ -144,24 +154,19 @@ func (r *repo) once(ctx context.Context, d digest.Digest, work func() error) err
 	return err
 }
 
-// put writes a manifest under a tag or its digest. For one with a subject
-// oras-go takes care that the referrers API or, where the registry has none,
-// the index under the fallback tag lists it (distribution-spec 1.1, "Pushing
-// Manifests with Subject").
+// put writes a manifest under a tag or its digest. That the registry lists it
+// under its subject is relate's business.
 func (r *repo) put(ctx context.Context, n *node, reference string) error {
-	if n.subject != "" {
-		var err error
-		r.probed.Do(func() { err = r.probeReferrers(ctx, n) })
-		if err != nil {
-			return fmt.Errorf("ask for referrers: %w", err)
-		}
-		return r.PushReference(ctx, n.desc, bytes.NewReader(n.raw), reference)
-	}
-	req, err := r.request(ctx, http.MethodPut, r.base+"/manifests/"+reference, bytes.NewReader(n.raw))
+	return r.write(ctx, n.desc.MediaType, n.raw, reference)
+}
+
+// write stores bytes as a manifest.
+func (r *repo) write(ctx context.Context, mediaType string, raw []byte, reference string) error {
+	req, err := r.request(ctx, http.MethodPut, r.base+"/manifests/"+reference, bytes.NewReader(raw))
 	if err != nil {
 		return err
 	}
-	req.Header.Set("Content-Type", n.desc.MediaType)
+	req.Header.Set("Content-Type", mediaType)
 	resp, err := r.Client.Do(req)
 	if err != nil {
 		return err
@@ -170,23 +175,11 @@ func (r *repo) put(ctx context.Context, n *node, reference string) error {
 	if resp.StatusCode != http.StatusCreated {
 		return readError(resp)
 	}
-	if got := resp.Header.Get("Docker-Content-Digest"); got != "" && got != n.desc.Digest.String() {
-		return fmt.Errorf("manifest %s: the registry stored it as %q", n.desc.Digest, got)
+	want := digest.FromBytes(raw).String()
+	if got := resp.Header.Get("Docker-Content-Digest"); got != "" && got != want {
+		return fmt.Errorf("manifest %s: the registry stored it as %q", want, got)
 	}
 	return nil
-}
-
-// probeReferrers finds out whether the registry has the referrers API. Its
-// answer to a push is not enough: some have the API and do not say so there.
-func (r *repo) probeReferrers(ctx context.Context, n *node) error {
-	subject := ocispec.Descriptor{Digest: n.subject}
-	err := r.Referrers(ctx, subject, "", func([]ocispec.Descriptor) error { return nil })
-	switch status(err) {
-	case http.StatusBadRequest, http.StatusNotFound, http.StatusMethodNotAllowed, http.StatusNotImplemented:
-		// oras-go knows 404 as the sign of a missing API, but there are others.
-		return r.SetReferrersCapability(false)
-	}
-	return err
 }
 
 // answerError is an error answer with the wait that the registry asks for.

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"math"
 	"slices"
 	"sync"
 
@@ -76,9 +77,12 @@ func (e *engine) schedule() map[digest.Digest]*blobTask {
 	return tasks
 }
 
+// smallBlob is what waits for answers rather than for bandwidth.
+const smallBlob = expectFrom
+
 // sendBlobs works through the tasks, the largest first, with one worker that
 // starts at the small end: its images are done early, and no large blob starts
-// last.
+// last. Extra workers start there as well and leave large blobs alone.
 func (e *engine) sendBlobs(ctx context.Context, tasks map[digest.Digest]*blobTask) {
 	if len(tasks) == 0 {
 		return
@@ -94,35 +98,41 @@ func (e *engine) sendBlobs(ctx context.Context, tasks map[digest.Digest]*blobTas
 	})
 	e.opts.Listener.Send(bundle.Event{Op: "push", Object: e.opts.To, Total: total})
 	var mu sync.Mutex
-	next := func(small bool) *blobTask {
+	next := func(smallest bool, most int64) (t *blobTask) {
 		mu.Lock()
 		defer mu.Unlock()
 		if len(queue) == 0 {
 			return nil
 		}
-		i := 0
-		if small {
-			i = len(queue) - 1
+		if t = queue[0]; !smallest {
+			queue = queue[1:]
+			return t
 		}
-		t := queue[i]
-		queue = slices.Delete(queue, i, i+1)
+		if t = queue[len(queue)-1]; t.desc.Size > most {
+			return nil
+		}
+		queue = queue[:len(queue)-1]
 		return t
 	}
 	var wg sync.WaitGroup
+	work := func(f *flow, smallest bool, most int64) {
+		for t := next(smallest, most); t != nil; t = next(smallest, most) {
+			e.sendBlob(ctx, f, t)
+		}
+	}
 	n := e.opts.workers()
 	for i := range n {
-		wg.Go(func() {
-			for t := next(n > 1 && i == 0); t != nil; t = next(n > 1 && i == 0) {
-				e.sendBlob(ctx, t)
-			}
-		})
+		wg.Go(func() { work(e.flow, n > 1 && i == 0, math.MaxInt64) })
+	}
+	for range e.opts.extra() {
+		wg.Go(func() { work(e.small, true, smallBlob-1) })
 	}
 	wg.Wait()
 	e.opts.Listener.Send(bundle.Event{Op: "push", Object: e.opts.To, Done: true})
 }
 
 // sendBlob brings one blob to all repositories that need it.
-func (e *engine) sendBlob(ctx context.Context, t *blobTask) {
+func (e *engine) sendBlob(ctx context.Context, f *flow, t *blobTask) {
 	from := t.from
 	for _, r := range t.repos {
 		err := context.Cause(ctx)
@@ -131,7 +141,7 @@ func (e *engine) sendBlob(ctx context.Context, t *blobTask) {
 		case e.rec.recalled(fact{Kind: factBlob, Repository: r.path, Digest: t.desc.Digest}):
 			e.recall(t.desc)
 		default:
-			err = e.bring(ctx, r, from, t.desc)
+			err = e.bring(ctx, f, r, from, t.desc)
 		}
 		if err == nil && from == nil {
 			from = r

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/binary"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -69,17 +68,17 @@ func (e *engine) runShard(ctx context.Context) error {
 	defer cancel(nil)
 	e.stop = cancel
 	e.sendBlobs(ctx, tasks)
-	var errs []error
-	cause := context.Cause(ctx)
-	if cause != nil {
-		errs = append(errs, cause)
-	}
+	sum := tally{of: "blobs", cause: context.Cause(ctx)}
 	for _, d := range slices.Sorted(maps.Keys(tasks)) {
 		t := tasks[d]
 		err := t.done[t.repos[0].path].err
-		if err != nil && (cause == nil || !errors.Is(err, cause)) {
-			errs = append(errs, fmt.Errorf("push to %s: %w", t.repos[0].name, err))
+		if err != nil {
+			err = fmt.Errorf("push to %s: %w", t.repos[0].name, err)
 		}
+		sum.add(t.repos[0].name+"@"+d.String(), err)
 	}
-	return errors.Join(errs...)
+	if err := sum.err(); err != nil {
+		return err
+	}
+	return sum.cause
 }

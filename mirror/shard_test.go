@@ -159,6 +159,10 @@ func TestShardFails(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), bad.Digest.String()) || result.Sent != 2 {
 		t.Errorf("%+v, %v", result, err)
 	}
+	e := as[*PartialError](t, err)
+	if e.Of != "blobs" || e.Done != 2 || len(e.Missing) != 1 || e.Missing[0] != o.To+"/a/x@"+bad.Digest.String() {
+		t.Errorf("%+v", e)
+	}
 	reg.setFault(nil)
 	o.Shard, o.Closing = Shard{}, true
 	if _, result, err = run(t.Context(), f, o); err != nil || result.Sent != 1 {

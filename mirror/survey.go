@@ -63,16 +63,25 @@ func (e *engine) request() target.Request {
 // inspect asks for every tag. It returns an error only if the registry cannot
 // be talked to at all; what concerns one item is kept there.
 func (e *engine) inspect(ctx context.Context) error {
+	look := func(ctx context.Context, j *job) error {
+		j.err = e.look(ctx, j)
+		if fatal(j.err) || ctx.Err() != nil {
+			return j.err
+		}
+		return nil
+	}
+	jobs := e.jobs
+	if len(jobs) > 0 {
+		// One alone first: directories lock accounts out after a few wrong passwords.
+		if err := look(ctx, jobs[0]); err != nil {
+			return err
+		}
+		jobs = jobs[1:]
+	}
 	g, ctx := errgroup.WithContext(ctx)
-	g.SetLimit(e.opts.workers())
-	for _, j := range e.jobs {
-		g.Go(func() error {
-			j.err = e.look(ctx, j)
-			if fatal(j.err) || ctx.Err() != nil {
-				return j.err
-			}
-			return nil
-		})
+	g.SetLimit(e.opts.workers() + e.opts.extra())
+	for _, j := range jobs {
+		g.Go(func() error { return look(ctx, j) })
 	}
 	return g.Wait()
 }
@@ -139,23 +148,31 @@ func (e *engine) head(ctx context.Context, r *repo, reference string) (got diges
 	return got, found, err
 }
 
-// missing lists the referrers that the repository lacks. Manifests that cosign
-// finds by tag are looked at by tag.
+// missing lists the referrers that the repository lacks or does not list. What
+// a registry lists through its API is there; an index under the fallback tag
+// may list what is gone. Manifests that cosign finds by tag were looked at by tag.
 func (e *engine) missing(ctx context.Context, r *repo, it *Item) ([]*node, error) {
-	var list []*node
+	lacking := map[*node]bool{}
+	for _, f := range families(it.refs) {
+		unlisted, err := e.unlisted(ctx, r, f)
+		if err != nil {
+			return nil, fmt.Errorf("look at %s: %w", r.name, e.opts.explain(err))
+		}
+		for _, n := range unlisted {
+			lacking[n] = true
+		}
+	}
 	for _, n := range it.refs {
-		if it.tagged(n) {
+		if lacking[n] || it.tagged(n) || n.subject != "" && r.referrers.Load() == referrersAPI {
 			continue
 		}
 		_, found, err := e.head(ctx, r, n.desc.Digest.String())
 		if err != nil {
 			return nil, fmt.Errorf("look at %s@%s: %w", r.name, n.desc.Digest, e.opts.explain(err))
 		}
-		if !found {
-			list = append(list, n)
-		}
+		lacking[n] = !found
 	}
-	return list, nil
+	return slices.DeleteFunc(slices.Clone(it.refs), func(n *node) bool { return !lacking[n] }), nil
 }
 
 func nodesOf(list []tagged) []*node {

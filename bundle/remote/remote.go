@@ -11,6 +11,7 @@
 package remote
 
 import (
+	"cmp"
 	"crypto/x509"
 	"fmt"
 	"maps"
@@ -56,6 +57,10 @@ type Options struct {
 	Native func(host string) Native
 	// Anonymous lists the hosts, "host" or "host:port", that are shown nothing.
 	Anonymous []string
+	// PreemptiveBasic lists the registries, "host" or "host:port", that take a
+	// user name and password with the first request and need no token. Nothing
+	// changes for other logins, other hosts and redirects.
+	PreemptiveBasic []string
 	// UserAgent is sent with every request; "airlock" if empty.
 	UserAgent string
 	// Attempts bounds how often one request is sent; 0 means 8.
@@ -77,8 +82,10 @@ type Hosts struct {
 	keyring *keyring
 	auth    *auth.Client // for credentials that belong to a whole host
 
-	mu     sync.Mutex
-	byPath map[string]*auth.Client // by "host/path" that has credentials of its own
+	mu      sync.Mutex
+	byPath  map[string]*auth.Client // by "host/path" that has credentials of its own
+	preempt []string                // canonical
+	eager   map[string]*auth.Client // by host of preempt, and path as byPath
 }
 
 // New checks the options and reads the CA and auth files they name.
@@ -102,9 +109,14 @@ func New(o Options) (*Hosts, error) {
 	if err != nil {
 		return nil, err
 	}
-	h := &Hosts{plain: plain, caFiles: caFiles, keyring: ring, byPath: map[string]*auth.Client{}}
+	h := &Hosts{plain: plain, caFiles: caFiles, keyring: ring, byPath: map[string]*auth.Client{}, eager: map[string]*auth.Client{}}
 	h.http = newHTTPClient(h, roots, resolve, o)
 	h.auth = h.newAuth("")
+	for _, host := range o.PreemptiveBasic {
+		if err := h.Preempt(host); err != nil {
+			return nil, err
+		}
+	}
 	return h, nil
 }
 
@@ -139,18 +151,46 @@ func (h *Hosts) HTTPClient() *http.Client { return h.http }
 // Auth returns the client that answers challenges with a host's credentials.
 func (h *Hosts) Auth() *auth.Client { return h.auth }
 
-// AuthFor is Auth for one repository: an auth file may hold credentials for a
-// path on a host only, as podman does.
-func (h *Hosts) AuthFor(ref Reference) *auth.Client {
-	path := h.keyring.path(ref.Host, ref.Repository)
-	if path == "" {
-		return h.auth
+// Preempt adds a host, "host" or "host:port", to Options.PreemptiveBasic, for
+// clients made after it: what product a registry is shows only when it is asked.
+func (h *Hosts) Preempt(host string) error {
+	if err := checkHost(host); err != nil {
+		return fmt.Errorf("preemptive login to host %q: %w", host, err)
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if host = canonicalHost(host); !slices.Contains(h.preempt, host) {
+		h.preempt = append(h.preempt, host)
+	}
+	return nil
+}
+
+// AuthFor is Auth for one repository: an auth file may hold credentials for a
+// path on a host only, as podman does, and a host of Options.PreemptiveBasic is
+// shown its login unasked.
+func (h *Hosts) AuthFor(ref Reference) *auth.Client {
+	path := h.keyring.path(ref.Host, ref.Repository)
+	host := canonicalHost(ref.Host)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	_, repository, _ := strings.Cut(path, "/")
+	if slices.Contains(h.preempt, host) {
+		key := cmp.Or(path, host)
+		c, ok := h.eager[key]
+		if !ok {
+			c = h.newAuth(repository)
+			eager := *h.http
+			eager.Transport = &preemptTransport{base: h.http.Transport, ring: h.keyring, host: host, repository: repository}
+			c.Client = &eager
+			h.eager[key] = c
+		}
+		return c
+	}
+	if path == "" {
+		return h.auth
+	}
 	c, ok := h.byPath[path]
 	if !ok {
-		_, repository, _ := strings.Cut(path, "/")
 		c = h.newAuth(repository)
 		h.byPath[path] = c
 	}

@@ -33,6 +33,8 @@ const (
 	maxRedirects = 10
 	// maxPEM bounds a CA file; a system's whole bundle is about 230 KiB.
 	maxPEM = 4 << 20
+	// maxIdlePerHost keeps the connections of all who mirror at once.
+	maxIdlePerHost = 40
 	// maxHeader bounds the header of an answer.
 	maxHeader = 256 << 10
 )
@@ -50,7 +52,7 @@ func newHTTPClient(h *Hosts, roots *x509.CertPool, resolve map[string]string, o 
 		ExpectContinueTimeout:  5 * time.Second,
 		IdleConnTimeout:        90 * time.Second,
 		MaxIdleConns:           64,
-		MaxIdleConnsPerHost:    16,
+		MaxIdleConnsPerHost:    maxIdlePerHost,
 		MaxResponseHeaderBytes: maxHeader,
 		// Sizes and digests are those of the bytes sent.
 		DisableCompression: true,

@@ -58,14 +58,14 @@ and changes nothing. --resume keeps what has passed and is still valid.`,
 	fl.BoolVar(&f.resume, "resume", false, "keep what has passed and is still valid")
 	fl.BoolVar(&f.allowOlder, "allow-older", false, "install a release older than one that ran here; the policy's floor stays")
 	fl.StringVar(&f.render, "render-to", "", "`directory` for rendered files (default: render in the state directory)")
-	fl.StringVar(&f.format, "report", "text", "`form` of the report on stdout: text or markdown; --output json for JSON")
+	fl.StringVar(&f.format, "report", "text", "`form` of the report on stdout: "+reportForms)
 	fl.StringVar(&f.passwordFile, "password-file", "", "`file` with the password of the site's identity key")
 	return cmd
 }
 
 func (a *app) runInstall(ctx context.Context, path string, f installFlags) error {
-	if f.format != "text" && f.format != "markdown" {
-		return &usageError{fmt.Errorf("--report %q: text or markdown", f.format)}
+	if err := a.reportForm(&f.format); err != nil {
+		return err
 	}
 	site, err := loadSite(f.site)
 	if err != nil {
@@ -128,38 +128,45 @@ func outcome(rep *install.Report, state string, f deskFlags) error {
 	return e
 }
 
-func (a *app) installReport(rep *install.Report, format string) error {
-	a.progressDone()
+// reportForms are what a report can be written as.
+const reportForms = "text, md, html or json"
+
+// reportForm checks a form; --output json asks for JSON, as everywhere.
+func (a *app) reportForm(form *string) error {
 	if a.output == "json" {
-		data, err := rep.JSON()
-		if err != nil {
-			return err
-		}
-		_, err = a.stdout.Write(data)
-		return err
+		*form = "json"
 	}
-	text := rep.Text()
-	if format == "markdown" {
-		text = rep.Markdown()
+	switch *form {
+	case "text", "md", "html", "json":
+		return nil
 	}
-	_, err := fmt.Fprintln(a.stdout, strings.TrimRight(text, "\n"))
-	return err
+	return &usageError{fmt.Errorf("%q is no form of a report: %s", *form, reportForms)}
 }
 
-// installEvents shows items as they start and end.
-func (a *app) installEvents() install.Listener {
-	return func(e install.Event) {
-		switch e.Op {
-		case "item-started":
-			a.say("%-8s %s", "…", e.Title)
-		case "item-finished":
-			if e.Text != "" {
-				a.say("%-8s %s: %s", e.State, e.Title, e.Text)
-				return
-			}
-			a.say("%-8s %s", e.State, e.Title)
+// installReport writes a report to stdout. A person at a terminal also gets the
+// ledger's head as a QR code, to take it away with a phone.
+func (a *app) installReport(rep *install.Report, form string) error {
+	a.progressDone()
+	var data []byte
+	var err error
+	switch form {
+	case "json":
+		data, err = rep.JSON()
+	case "html":
+		data, err = rep.HTML()
+	case "md":
+		data = []byte(strings.TrimRight(rep.Markdown(), "\n") + "\n")
+	default:
+		data = []byte(strings.TrimRight(rep.Text(), "\n") + "\n")
+		if isTerminal(a.stdout) {
+			data = append(data, "\n"+rep.HeadQR()...)
 		}
 	}
+	if err != nil {
+		return err
+	}
+	_, err = a.stdout.Write(data)
+	return err
 }
 
 // stateDir is where the record of an installation lies.
@@ -208,8 +215,9 @@ func (a *app) identity(ctx context.Context, site *manifests.Site, passwordFile s
 // the adapter for its registry.
 func (a *app) siteRegistry(ctx context.Context, site *manifests.Site, dir string) (*remote.Hosts, mirror.Target, error) {
 	extra := remote.Options{}
-	host := ""
+	host, to := "", ""
 	if r := site.Registry; r != nil {
+		to = r.To
 		host, _, _ = strings.Cut(r.To, "/")
 		extra.Target = host
 		if r.CA != "" {
@@ -230,7 +238,7 @@ func (a *app) siteRegistry(ctx context.Context, site *manifests.Site, dir string
 		hosts, err := a.hosts(extra)
 		return hosts, nil, err
 	}
-	return a.connect(ctx, host, loginFlags{}, extra)
+	return a.connect(ctx, to, loginFlags{}, extra)
 }
 
 // stateOf finds the state directory of a checklist command and says it.

@@ -155,8 +155,8 @@ site file lists. Of a run that did not end it shows what the ledger knows. The
 signatures of the ledger itself are checked by airlock checklist verify.`,
 		Args: args(cobra.NoArgs),
 		RunE: func(*cobra.Command, []string) error {
-			if format != "text" && format != "markdown" {
-				return &usageError{fmt.Errorf("--report %q: text or markdown", format)}
+			if err := a.reportForm(&format); err != nil {
+				return err
 			}
 			dir, err := a.stateOf(state, site)
 			if err != nil {
@@ -177,6 +177,6 @@ signatures of the ledger itself are checked by airlock checklist verify.`,
 		},
 	}
 	stateFlags(cmd, &state, &site)
-	cmd.Flags().StringVar(&format, "report", "text", "`form`: text or markdown; --output json for JSON")
+	cmd.Flags().StringVar(&format, "format", "text", "`form`: "+reportForms)
 	return cmd
 }

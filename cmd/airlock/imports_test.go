@@ -47,7 +47,7 @@ var layers = []layer{
 
 	// The types that adapters and engine share lie in the adapters' parent.
 	{"./mirror/target", []string{"./bundle", "./manifests"}},
-	{"./mirror/target/...", []string{"./mirror/target", "./bundle", "./bundle/remote", "./manifests"}},
+	{"./mirror/target/...", []string{"./mirror/target", "./mirror/target/sdk", "./mirror/target/targettest", "./bundle", "./bundle/remote", "./manifests"}},
 	{"./mirror/check", []string{"./mirror/target", "./bundle/remote"}},
 	{"./mirror/relocate", []string{"./bundle/remote", "./manifests"}},
 	{"./mirror/job", []string{"./bundle/remote"}},
@@ -79,6 +79,8 @@ var guests = []guest{
 	{"github.com/sigstore/cosign/v2/...", []string{"./verify/..."}},
 	{"github.com/sigstore/sigstore-go/...", []string{"./verify/..."}},
 	{"github.com/sigstore/sigstore/...", []string{"./verify/..."}},
+	// The owner of install/internal/postgres.
+	{"github.com/jackc/pgx/v5/...", []string{"./install"}},
 	// It refuses token realms and redirects on private addresses, which
 	// air-gapped sites use; so does what is built on it.
 	{"github.com/google/go-containerregistry/pkg/v1/remote/...", nil},

@@ -59,6 +59,13 @@ func (a *app) kinds(hosts *remote.Hosts, t mirror.Target, site *manifests.Site) 
 				}
 				return previewChange(p), nil
 			},
+			Conflict: func(err error) (mirroraction.Conflict, bool) {
+				c, ok := errors.AsType[*mirror.ConflictError](err)
+				if !ok {
+					return mirroraction.Conflict{}, false
+				}
+				return mirroraction.Conflict{Target: c.Target, Have: c.Existing.String(), Want: c.Want.String()}, true
+			},
 		},
 	}
 	for _, register := range []func(map[string]install.Probe, map[string]install.Action){

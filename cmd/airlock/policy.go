@@ -76,25 +76,6 @@ func (a *app) policyCheck() *cobra.Command {
 	}
 }
 
-func (a *app) siteCheck() *cobra.Command {
-	return &cobra.Command{
-		Use: "check [FILE]", Short: "Check a site file", Args: args(cobra.MaximumNArgs(1)),
-		RunE: func(_ *cobra.Command, list []string) error {
-			path := "site.yaml"
-			if len(list) > 0 {
-				path = list[0]
-			}
-			s, err := loadSite(path)
-			if err != nil {
-				return err
-			}
-			return a.result(map[string]string{"site": s.Name, "file": path}, func(w io.Writer) {
-				fmt.Fprintf(w, "%s is in order: site %s on %s\nIts inputs are checked against the checklist of a bundle by bundle install --dry-run.\n", path, s.Name, s.Platform)
-			})
-		},
-	}
-}
-
 func loadSite(path string) (*manifests.Site, error) {
 	data, err := readBounded(path, manifests.MaxDocument)
 	if err != nil {

@@ -23,6 +23,25 @@ type progress struct {
 	ops  map[string]*operation
 	done map[string]bool
 	over bool // bars are gone; what still comes is not shown
+	kept []*mpb.Bar
+}
+
+// keep hands over a bar that goes when the others go.
+func (p *progress) keep(b *mpb.Bar) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.kept = append(p.kept, b)
+}
+
+// println writes a line that stays, above the bars.
+func (p *progress) println(line string) {
+	if p.mpb != nil {
+		fmt.Fprintln(p.mpb, line)
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	fmt.Fprintln(p.w, line)
 }
 
 type operation struct {
@@ -58,11 +77,17 @@ func (a *app) listen() bundle.Listener {
 	}
 	if a.bars == nil {
 		a.bars = &progress{w: a.stderr, ops: map[string]*operation{}, done: map[string]bool{}}
-		if f, ok := a.stderr.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
-			a.bars.mpb = mpb.New(mpb.WithOutput(f), mpb.WithRefreshRate(120*time.Millisecond))
+		if isTerminal(a.stderr) {
+			a.bars.mpb = mpb.New(mpb.WithOutput(a.stderr), mpb.WithRefreshRate(120*time.Millisecond))
 		}
 	}
 	return a.bars.event
+}
+
+// isTerminal reports whether w is a terminal.
+func isTerminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd()))
 }
 
 // progressDone removes bars from the screen, so that words can follow.
@@ -194,6 +219,10 @@ func (p *progress) finish() {
 			drawn = true
 			op.bar.Abort(true)
 		}
+	}
+	for _, b := range p.kept {
+		drawn = true
+		b.Abort(true)
 	}
 	p.mu.Unlock()
 	if p.mpb == nil {

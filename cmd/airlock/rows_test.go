@@ -13,7 +13,6 @@ import (
 	"testing"
 
 	"github.com/airlock-project/airlock/bundle"
-	"github.com/airlock-project/airlock/bundle/remote"
 	"github.com/airlock-project/airlock/bundle/source/file"
 	"github.com/airlock-project/airlock/install"
 	"github.com/airlock-project/airlock/manifests"
@@ -37,7 +36,9 @@ type row struct {
 	inputs map[string]any
 	given  map[string]any // outputs of the items before it
 	more   []bundle.Source
-	dryRun bool
+	// registry is where the site's content goes, host/prefix over plain HTTP.
+	registry *manifests.SiteRegistry
+	dryRun   bool
 
 	want install.State
 	code string   // of a finding that must be there; "" with a failure is a mistake in the test
@@ -52,7 +53,8 @@ func runRow(t *testing.T, r row) *install.ItemReport {
 	site, secrets := rowSite(t, r, c)
 	b := rowBundle(t, r, c)
 	a := &app{stdin: strings.NewReader(""), stdout: &bytes.Buffer{}, stderr: &bytes.Buffer{}, output: "text"}
-	hosts, err := a.hosts(remote.Options{})
+	site.Registry = r.registry
+	hosts, target, err := a.siteRegistry(t.Context(), site, t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -60,7 +62,7 @@ func runRow(t *testing.T, r row) *install.ItemReport {
 	if err := os.Chmod(o.State, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	o.Probes, o.Actions = a.kinds(hosts, nil, site)
+	o.Probes, o.Actions = a.kinds(hosts, target, site)
 	o.Actions["test.give"] = give(r.given)
 	rep, err := install.Run(t.Context(), b, o)
 	if err != nil {
@@ -70,11 +72,12 @@ func runRow(t *testing.T, r row) *install.ItemReport {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, value := range secrets {
-		if len(value) > 3 && bytes.Contains(raw, []byte(value)) {
-			t.Errorf("the report holds the secret %s", name)
-		}
+	page, err := rep.HTML()
+	if err != nil {
+		t.Fatal(err)
 	}
+	noSecrets(t, secrets, "the report", raw, page, []byte(rep.Text()), []byte(rep.Markdown()))
+	noSecretFiles(t, secrets, o.State)
 	for _, ph := range rep.Phases {
 		for i := range ph.Items {
 			if ph.Items[i].ID == r.item {
@@ -85,6 +88,38 @@ func runRow(t *testing.T, r row) *install.ItemReport {
 	}
 	t.Fatalf("the report has no item %s", r.item)
 	return nil
+}
+
+// noSecrets fails the test if a secret shows in any of the texts.
+func noSecrets(t *testing.T, secrets map[string]string, where string, texts ...[]byte) {
+	t.Helper()
+	for name, value := range secrets {
+		for _, text := range texts {
+			if len(value) > 3 && bytes.Contains(text, []byte(value)) {
+				t.Errorf("%s holds the secret %s", where, name)
+			}
+		}
+	}
+}
+
+// noSecretFiles does the same with a state directory: ledger, snapshot, report,
+// artifacts. What steps made as secrets lies in a directory of its own.
+func noSecretFiles(t *testing.T, secrets map[string]string, dir string) {
+	t.Helper()
+	err := filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			if err == nil && d.Name() == "secrets" {
+				return filepath.SkipDir
+			}
+			return err
+		}
+		data, err := os.ReadFile(path)
+		noSecrets(t, secrets, path, data)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
 }
 
 // checkRow compares what came out with what is wanted.
@@ -154,6 +189,12 @@ func rowChecklist(t *testing.T, r row) *manifests.Checklist {
 	for name := range r.given {
 		if _, ok := before.Outputs[name]; !ok {
 			t.Fatalf("no item of the preset has the output %s", name)
+		}
+	}
+	// A test waits for no load balancer.
+	for _, list := range [][]manifests.Step{item.Steps, item.Probes} {
+		for i := range list {
+			list[i].Retry = nil
 		}
 	}
 	item.Needs = []string{"given"}

@@ -54,6 +54,9 @@ func (b *bench) newReport(list []step, rounds int) *report {
 func (r *report) measure(ctx context.Context, b *bench, stderr io.Writer) error {
 	for i := range r.Rounds {
 		for _, w := range r.Rows {
+			if w.once && i > 0 {
+				continue
+			}
 			fmt.Fprintf(stderr, "round %d of %d: %s\n", i+1, r.Rounds, w.Name)
 			s, err := w.run(b, ctx)
 			if err != nil {
@@ -72,6 +75,7 @@ func (r *report) finish(b *bench) error {
 		return err
 	}
 	r.Bundle, r.Self = fi.Size(), b.selfSize
+	r.Notes = append(r.Notes, b.notes...)
 	if load, err := os.ReadFile("/proc/loadavg"); err == nil {
 		r.Load = strings.Join(strings.Fields(string(load))[:3], " ")
 	}

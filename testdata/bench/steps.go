@@ -21,6 +21,7 @@ type step struct {
 	Name  string `json:"name"`
 	Floor string `json:"floor,omitempty"` // the row that does the least that this one must do
 	peer  string // the row of skopeo to compare with
+	once  bool   // in the first round only
 	run   func(b *bench, ctx context.Context) (sample, error)
 }
 
@@ -36,28 +37,28 @@ const (
 	rowPush   = "skopeo copy --all, layout to registry"
 )
 
-func steps(skopeo bool) []step {
+func steps(skopeo, large bool) []step {
 	list := []step{
-		{rowCreate, rowSync, rowPull, (*bench).create},
-		{rowCp, "", "", (*bench).cp},
-		{rowSync, "", "", (*bench).cpSync},
-		{rowSum, "", "", (*bench).sha256sum},
-		{rowHash, "", "", (*bench).hash},
-		{"plain download of all blobs", "", "", (*bench).download},
-		{"airlock verify", rowHash, "", (*bench).verify},
-		{"airlock verify --signature-only", rowHash, "", (*bench).signature},
-		{"verify.Open in process", rowHash, "", (*bench).open},
-		{rowUpload, "", rowPush, (*bench).upload},
-		{"airlock mirror, empty registry", rowUpload, rowPush, (*bench).mirror},
-		{"airlock mirror again", rowUpload, rowPush, (*bench).mirrorAgain},
-		{"airlock bundle create, itself inside", rowSync, rowPull, (*bench).createSelf},
+		{Name: rowCreate, Floor: rowSync, peer: rowPull, run: (*bench).create},
+		{Name: rowCp, run: (*bench).cp},
+		{Name: rowSync, run: (*bench).cpSync},
+		{Name: rowSum, run: (*bench).sha256sum},
+		{Name: rowHash, run: (*bench).hash},
+		{Name: "plain download of all blobs", run: (*bench).download},
+		{Name: "airlock verify", Floor: rowHash, run: (*bench).verify},
+		{Name: "airlock verify --signature-only", Floor: rowHash, run: (*bench).signature},
+		{Name: "verify.Open in process", Floor: rowHash, run: (*bench).open},
+		{Name: rowUpload, peer: rowPush, run: (*bench).upload},
+		{Name: "airlock mirror, empty registry", Floor: rowUpload, peer: rowPush, run: (*bench).mirror},
+		{Name: "airlock mirror again", Floor: rowUpload, peer: rowPush, run: (*bench).mirrorAgain},
+		{Name: "airlock bundle create, itself inside", Floor: rowSync, peer: rowPull, run: (*bench).createSelf},
 	}
 	if skopeo {
 		list = append(list,
-			step{rowPull, rowSync, "", (*bench).skopeoPull},
-			step{rowPush, rowUpload, "", (*bench).skopeoPush})
+			step{Name: rowPull, Floor: rowSync, run: (*bench).skopeoPull},
+			step{Name: rowPush, Floor: rowUpload, run: (*bench).skopeoPush})
 	}
-	return list
+	return append(list, shapes(large)...)
 }
 
 // create makes the bundle that the following steps of the round use.

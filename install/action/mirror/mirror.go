@@ -23,6 +23,7 @@ import (
 const (
 	codeAuth    = "REG-01"
 	codeMissing = "REG-02"
+	codeTag     = "REG-03"
 	codeTLS     = "REG-04"
 	codeNoReach = "REG-07"
 	codeAbsent  = "MIR-01"
@@ -37,6 +38,15 @@ type Action struct {
 	Push func(ctx context.Context, b *verify.Bundle) (manifests.RelocationMap, error)
 	// Preview says what Push would do, and writes nothing.
 	Preview func(ctx context.Context, b *verify.Bundle) (install.Change, error)
+	// Conflict finds in an error of Push that a tag names other content than
+	// the bundle's. Nil finds none.
+	Conflict func(err error) (Conflict, bool)
+}
+
+// Conflict is a tag that exists with other content.
+type Conflict struct {
+	Target     string // registry/repository:tag
+	Have, Want string // digests
 }
 
 // arguments are the step's with.
@@ -49,7 +59,7 @@ type arguments struct {
 // Codes implements install.Coder.
 func (Action) Codes() map[string][]string {
 	return map[string][]string{
-		codeAuth: {"reason"}, codeMissing: {"reason"}, codeTLS: {"reason"}, codeNoReach: {"reason"}, codeAbsent: {"image", "have"},
+		codeAuth: {"reason"}, codeMissing: {"reason"}, codeTag: {"ref", "have", "want", "reason"}, codeTLS: {"reason"}, codeNoReach: {"reason"}, codeAbsent: {"image", "have"},
 	}
 }
 
@@ -73,6 +83,14 @@ func (a Action) Apply(ctx context.Context, in install.Input) (install.Result, er
 		return install.Result{}, err
 	}
 	m, err := a.Push(ctx, in.Bundle)
+	if err != nil && ctx.Err() == nil && a.Conflict != nil {
+		if c, ok := a.Conflict(err); ok {
+			return install.Result{Findings: []install.Finding{{
+				Code: codeTag, Detail: err.Error(),
+				Fields: map[string]string{"ref": c.Target, "have": c.Have, "want": c.Want, "reason": err.Error()},
+			}}}, nil
+		}
+	}
 	if err != nil {
 		if code := codeOf(err); code != "" && ctx.Err() == nil {
 			return install.Result{Findings: []install.Finding{{Code: code, Detail: err.Error(), Fields: map[string]string{"reason": err.Error()}}}}, nil

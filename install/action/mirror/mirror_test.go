@@ -12,6 +12,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
+var errTag = errors.New("the tag exists")
+
 func relocation() manifests.RelocationMap {
 	return manifests.RelocationMap{APIVersion: manifests.APIVersion, Kind: manifests.KindRelocationMap, Target: "harbor:5000/airlock", Entries: []manifests.Relocation{
 		{Kind: "chart", Source: "charts/web:1", Target: "harbor:5000/airlock/charts/web:1", Digest: "sha256:cc"},
@@ -25,6 +27,9 @@ func action(err error) Action {
 		Push: func(context.Context, *verify.Bundle) (manifests.RelocationMap, error) { return relocation(), err },
 		Preview: func(context.Context, *verify.Bundle) (install.Change, error) {
 			return install.Change{Summary: "push 2 images"}, err
+		},
+		Conflict: func(err error) (Conflict, bool) {
+			return Conflict{Target: "h/r:v1", Have: "sha256:aa", Want: "sha256:bb"}, errors.Is(err, errTag)
 		},
 	}
 }
@@ -60,6 +65,7 @@ func TestApplyFails(t *testing.T) {
 		"repository":  {errors.Join(errors.New("x"), &remote.NotFoundError{Ref: "h/r"}), nil, "REG-02"},
 		"certificate": {&remote.TLSError{Host: "h", Err: errors.New("x")}, nil, "REG-04"},
 		"network":     {&remote.UnreachableError{Host: "h", Err: errors.New("x")}, nil, "REG-07"},
+		"tag":         {errors.Join(errors.New("x"), errTag), nil, "REG-03"},
 		"other":       {errors.New("disk"), nil, ""},
 		"not carried": {nil, map[string]any{"images": map[string]any{"x": "other:v1"}}, "MIR-01"},
 		"arguments":   {nil, map[string]any{"image": "x"}, ""},

@@ -21,6 +21,7 @@ const (
 	codeAuth    = "REG-01"
 	codeMissing = "REG-02"
 	codeTLS     = "REG-04"
+	codeArch    = "REG-05"
 	codeLost    = "REG-06"
 	codeNoReach = "REG-07"
 )
@@ -52,13 +53,16 @@ type arguments struct {
 	Refs  []string `json:"refs"` // repository@digest, or repository:tag@digest: then the tag must lead there
 	Ref   string   `json:"ref"`  // one more
 	Blobs bool     `json:"blobs"`
+	// Platforms are those of the nodes, os/arch: each image must hold one for
+	// each of them.
+	Platforms []string `json:"platforms"`
 }
 
 // Codes implements install.Coder.
 func (Probe) Codes() map[string][]string {
 	return map[string][]string{
 		codeAuth: {"ref", "repo", "reason"}, codeMissing: {"ref", "repo", "reason"}, codeTLS: {"ref", "repo", "reason"},
-		codeLost: {"ref", "repo", "reason"}, codeNoReach: {"ref", "repo", "reason"},
+		codeArch: {"ref", "repo", "have", "want", "reason"}, codeLost: {"ref", "repo", "reason"}, codeNoReach: {"ref", "repo", "reason"},
 	}
 }
 
@@ -77,7 +81,7 @@ func (p Probe) Run(ctx context.Context, in install.Input) (install.Result, error
 	}
 	var res install.Result
 	for _, ref := range list {
-		err := p.image(ctx, ref, a.Blobs)
+		err := p.image(ctx, ref, a)
 		if ctx.Err() != nil {
 			return res, ctx.Err()
 		}
@@ -94,7 +98,7 @@ type lostError struct{ what string }
 func (e *lostError) Error() string { return e.what }
 
 // image checks one reference.
-func (p Probe) image(ctx context.Context, ref string, blobs bool) error {
+func (p Probe) image(ctx context.Context, ref string, a arguments) error {
 	parsed, err := remote.ParseReference(ref)
 	if err != nil {
 		return err
@@ -119,8 +123,11 @@ func (p Probe) image(ctx context.Context, ref string, blobs bool) error {
 	if err != nil {
 		return err
 	}
-	w := &walk{repo: repo, blobs: blobs, seen: make(map[digest.Digest]bool)}
-	return w.manifest(ctx, desc, 0)
+	w := &walk{repo: repo, blobs: a.Blobs, seen: make(map[digest.Digest]bool)}
+	if err := w.manifest(ctx, desc, 0); err != nil {
+		return err
+	}
+	return w.runsOn(ctx, desc, a.Platforms)
 }
 
 // walk visits an image in a registry.
@@ -213,6 +220,10 @@ func (w *walk) layers(ctx context.Context, of digest.Digest, list []ocispec.Desc
 func explain(ref string, err error) install.Finding {
 	code := ""
 	err = remote.Explain(err, ref)
+	fields := map[string]string{"ref": ref}
+	if p, ok := errors.AsType[*platformError](err); ok {
+		code, fields["have"], fields["want"] = codeArch, strings.Join(p.have, ", "), p.want
+	}
 	switch {
 	case is[*lostError](err):
 		code = codeLost
@@ -229,7 +240,8 @@ func explain(ref string, err error) install.Finding {
 	if i := strings.LastIndexByte(repo, ':'); i > strings.LastIndexByte(repo, '/') {
 		repo = repo[:i]
 	}
-	return install.Finding{Code: code, Detail: fmt.Sprintf("%s: %s", ref, err), Fields: map[string]string{"ref": ref, "repo": repo, "reason": err.Error()}}
+	fields["repo"], fields["reason"] = repo, err.Error()
+	return install.Finding{Code: code, Detail: fmt.Sprintf("%s: %s", ref, err), Fields: fields}
 }
 
 func is[E error](err error) bool {

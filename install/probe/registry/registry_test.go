@@ -124,8 +124,11 @@ func TestManifest(t *testing.T) {
 		ref   string // an @ at the end stands for the digest
 		spoil func(http.ResponseWriter, *http.Request) bool
 		flip  bool
+		nodes []any
 		want  []string
 	}{
+		"nodes fit":       {ref: "/app/web@", nodes: []any{"linux/amd64"}},
+		"nodes differ":    {ref: "/app/web@", nodes: []any{"linux/amd64", "linux/arm64"}, want: []string{"REG-05"}},
 		"all there":       {ref: "/app/web@"},
 		"tag leads there": {ref: "/app/web:v1@"},
 		"tag elsewhere":   {ref: "/app/web:other@", want: []string{"REG-06"}},
@@ -149,7 +152,7 @@ func TestManifest(t *testing.T) {
 			if strings.HasSuffix(ref, "@") {
 				ref += root.String()
 			}
-			res, err := p.Run(t.Context(), install.Input{With: map[string]any{"ref": ref, "blobs": true}})
+			res, err := p.Run(t.Context(), install.Input{With: map[string]any{"ref": ref, "blobs": true, "platforms": c.nodes}})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -4,13 +4,12 @@ package tcp
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
-	"syscall"
 	"time"
 
 	"github.com/airlock-project/airlock/install"
+	"github.com/airlock-project/airlock/install/internal/dial"
 )
 
 // Codes. The checklist may report an endpoint that does not answer under another
@@ -19,10 +18,6 @@ const (
 	codeUnreachable = "NET-01"
 	codeNone        = "NET-02"
 )
-
-// defaultTimeout bounds one connection attempt: a dropped packet gives no
-// answer at all.
-const defaultTimeout = 5 * time.Second
 
 // Probe is tcp.dial. Its zero value is ready and safe for concurrent use.
 type Probe struct{}
@@ -42,13 +37,13 @@ func (Probe) Codes() map[string][]string {
 
 // Run dials every endpoint and reports each that does not answer.
 func (Probe) Run(ctx context.Context, in install.Input) (install.Result, error) {
-	a := arguments{Code: codeUnreachable, Timeout: defaultTimeout.String()}
+	a := arguments{Code: codeUnreachable}
 	if err := in.Decode(&a); err != nil {
 		return install.Result{}, err
 	}
-	wait, err := time.ParseDuration(a.Timeout)
-	if err != nil || wait <= 0 {
-		return install.Result{}, fmt.Errorf("timeout %q is not a duration such as 5s", a.Timeout)
+	wait, err := dial.Timeout(a.Timeout)
+	if err != nil {
+		return install.Result{}, err
 	}
 	list := a.Endpoints
 	if a.Endpoint != "" {
@@ -63,7 +58,7 @@ func (Probe) Run(ctx context.Context, in install.Input) (install.Result, error) 
 		if err != nil {
 			return res, fmt.Errorf("endpoint %q is not host:port", endpoint)
 		}
-		err = dial(ctx, endpoint, wait)
+		err = connect(ctx, endpoint, wait)
 		if ctx.Err() != nil {
 			return res, ctx.Err()
 		}
@@ -72,44 +67,18 @@ func (Probe) Run(ctx context.Context, in install.Input) (install.Result, error) 
 		}
 		res.Findings = append(res.Findings, install.Finding{
 			Code: a.Code, Detail: err.Error(),
-			Fields: map[string]string{"endpoint": endpoint, "host": host, "port": port, "reason": Reason(err)},
+			Fields: map[string]string{"endpoint": endpoint, "host": host, "port": port, "reason": dial.Reason(err)},
 		})
 	}
 	return res, nil
 }
 
-func dial(ctx context.Context, endpoint string, wait time.Duration) error {
-	d := net.Dialer{Timeout: wait}
-	conn, err := d.DialContext(ctx, "tcp", endpoint)
+func connect(ctx context.Context, endpoint string, wait time.Duration) error {
+	conn, err := dial.TCP(ctx, endpoint, wait)
 	if err != nil {
 		return err
 	}
 	// Nothing was sent: what closing says does not matter.
 	_ = conn.Close()
 	return nil
-}
-
-// Reason says in a few words why a connection could not be made.
-func Reason(err error) string {
-	if dns, ok := errors.AsType[*net.DNSError](err); ok {
-		switch {
-		case dns.IsNotFound:
-			return "the name does not exist: no such host"
-		case dns.IsTimeout:
-			return "the name server does not answer"
-		}
-		return "the name cannot be resolved"
-	}
-	if t, ok := errors.AsType[net.Error](err); ok && t.Timeout() || errors.Is(err, context.DeadlineExceeded) {
-		return "timeout: packets are dropped, by a firewall or a missing route"
-	}
-	switch {
-	case errors.Is(err, syscall.ECONNREFUSED):
-		return "refused: nothing listens there, or a firewall rejects"
-	case errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, syscall.ENETUNREACH):
-		return "no route to the host"
-	case errors.Is(err, syscall.ECONNRESET):
-		return "the connection was reset"
-	}
-	return "no connection"
 }

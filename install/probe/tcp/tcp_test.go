@@ -1,12 +1,8 @@
 package tcp
 
 import (
-	"context"
-	"errors"
 	"net"
-	"os"
 	"strings"
-	"syscall"
 	"testing"
 
 	"github.com/airlock-project/airlock/install"
@@ -67,25 +63,6 @@ func TestArguments(t *testing.T) {
 	} {
 		if _, err := (Probe{}).Run(t.Context(), install.Input{With: with}); err == nil {
 			t.Errorf("%v is accepted", with)
-		}
-	}
-}
-
-func TestReason(t *testing.T) {
-	for _, c := range []struct {
-		err  error
-		want string
-	}{
-		{&net.DNSError{IsNotFound: true}, "no such host"},
-		{&net.DNSError{IsTimeout: true}, "name server does not answer"},
-		{&net.OpError{Op: "dial", Err: os.NewSyscallError("connect", syscall.ECONNREFUSED)}, "refused"},
-		{&net.OpError{Op: "dial", Err: os.ErrDeadlineExceeded}, "timeout"},
-		{context.DeadlineExceeded, "timeout"},
-		{os.NewSyscallError("connect", syscall.EHOSTUNREACH), "no route"},
-		{errors.New("odd"), "no connection"},
-	} {
-		if got := Reason(c.err); !strings.Contains(got, c.want) {
-			t.Errorf("%v: %q, want %q", c.err, got, c.want)
 		}
 	}
 }

@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"github.com/airlock-project/airlock/mirror/target"
+	"github.com/airlock-project/airlock/mirror/target/sdk"
 )
 
 // Options say which registry, and how it is reached.
@@ -77,7 +78,7 @@ func New(o Options) (*Target, error) {
 	}
 	t := &Target{
 		opts: o, host: h, base: "https://" + h.name, authority: h.authority(),
-		client: withoutRedirects(o.HTTPClient), metadata: metadataClient(),
+		client: sdk.WithoutRedirects(o.HTTPClient), metadata: sdk.MetadataClient(),
 	}
 	if v, _ := o.LookupEnv("AZURE_AUTHORITY_HOST"); v != "" {
 		u, err := url.Parse(v)

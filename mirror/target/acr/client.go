@@ -7,13 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
-	"net/netip"
 	"net/url"
 	"regexp"
 	"strings"
-	"sync"
 	"time"
 
 	"oras.land/oras-go/v2/registry/remote/errcode"
@@ -24,11 +21,10 @@ const (
 	// (Azure/acr, docs/AAD-OAuth.md).
 	refreshUser = "00000000-0000-0000-0000-000000000000"
 	// renewBefore is how long before its end a login is replaced. It lasts 3 hours.
-	renewBefore     = 10 * time.Minute
-	metadataTimeout = 5 * time.Second
-	maxAnswer       = 1 << 20
-	maxToken        = 64 << 10
-	maxMessage      = 300
+	renewBefore = 10 * time.Minute
+	maxAnswer   = 1 << 20
+	maxToken    = 64 << 10
+	maxMessage  = 300
 )
 
 // exchange turns an access token of Entra ID into a refresh token of the
@@ -144,66 +140,4 @@ func (c claims) principal() string {
 		}
 	}
 	return ""
-}
-
-// doer sends the SDK's requests and keeps the last failure, of which the SDK
-// keeps the text only. Answers are bounded, redirects not followed: the
-// requests carry secrets.
-type doer struct {
-	client   *http.Client
-	metadata *http.Client
-
-	mu  sync.Mutex
-	err error
-}
-
-func (d *doer) Do(req *http.Request) (*http.Response, error) {
-	c := d.client
-	if req.URL.Scheme == "http" && local(req.URL.Hostname()) {
-		c = d.metadata
-	}
-	resp, err := c.Do(req)
-	d.mu.Lock()
-	d.err = err
-	d.mu.Unlock()
-	if err != nil {
-		return nil, err
-	}
-	resp.Body = struct {
-		io.Reader
-		io.Closer
-	}{io.LimitReader(resp.Body, maxAnswer), resp.Body}
-	return resp, nil
-}
-
-// failure returns why the last request got no answer.
-func (d *doer) failure() error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.err
-}
-
-func withoutRedirects(c *http.Client) *http.Client {
-	own := *c
-	own.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
-	own.Jar = nil
-	return &own
-}
-
-// metadataClient asks metadata services: no proxy, and little patience.
-func metadataClient() *http.Client {
-	return withoutRedirects(&http.Client{
-		Timeout:   metadataTimeout,
-		Transport: &http.Transport{DialContext: (&net.Dialer{Timeout: metadataTimeout}).DialContext, DisableKeepAlives: true},
-	})
-}
-
-// local reports whether a name is an address of this machine or its link, where
-// the metadata services of virtual machines, App Service and Arc are.
-func local(name string) bool {
-	if strings.EqualFold(name, "localhost") {
-		return true
-	}
-	ip, err := netip.ParseAddr(name)
-	return err == nil && (ip.IsLoopback() || ip.IsLinkLocalUnicast())
 }

@@ -13,6 +13,8 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
 	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
 	"github.com/airlock-project/airlock/bundle/remote"
+
+	"github.com/airlock-project/airlock/mirror/target/sdk"
 )
 
 const (
@@ -29,14 +31,14 @@ type identity struct {
 	source string // for people
 	tenant string // may be empty
 	cred   azcore.TokenCredential
-	doer   *doer
+	doer   *sdk.Doer
 	login  string // where tokens come from
 }
 
 // identity picks the identity that is set up.
 func (t *Target) identity() (*identity, error) {
 	env := func(name string) string { v, _ := t.opts.LookupEnv(name); return v }
-	id := &identity{tenant: env("AZURE_TENANT_ID"), doer: &doer{client: t.client, metadata: t.metadata}, login: t.authority}
+	id := &identity{tenant: env("AZURE_TENANT_ID"), doer: &sdk.Doer{Client: t.client, Metadata: t.metadata, MaxAnswer: maxAnswer}, login: t.authority}
 	client, secret := env("AZURE_CLIENT_ID"), env("AZURE_CLIENT_SECRET")
 	certificate, federated := env("AZURE_CLIENT_CERTIFICATE_PATH"), env("AZURE_FEDERATED_TOKEN_FILE")
 	if (secret != "" || certificate != "" || federated != "") && (client == "" || id.tenant == "") {
@@ -63,7 +65,7 @@ func (t *Target) identity() (*identity, error) {
 		})
 	default:
 		id.source, id.login = "managed identity of this machine", "the managed identity service"
-		o.Retry = policy.RetryOptions{MaxRetries: 2, RetryDelay: 500 * time.Millisecond, TryTimeout: metadataTimeout}
+		o.Retry = policy.RetryOptions{MaxRetries: 2, RetryDelay: 500 * time.Millisecond, TryTimeout: sdk.MetadataTimeout}
 		mo := &azidentity.ManagedIdentityCredentialOptions{ClientOptions: o}
 		if client != "" {
 			id.source = "managed identity " + client
@@ -109,7 +111,7 @@ func (id *identity) token(ctx context.Context) (string, error) {
 		return tok.Token, nil
 	}
 	e := &identityError{source: id.source, err: errors.New("the identity service gave none")}
-	if cause := id.doer.failure(); cause != nil {
+	if cause := id.doer.Failure(); cause != nil {
 		// The SDK keeps the text of a failed request only.
 		e.err = remote.Explain(cause, id.login)
 	} else if failed, ok := errors.AsType[*azidentity.AuthenticationFailedError](err); ok && failed.RawResponse != nil {

@@ -7,9 +7,9 @@ import (
 	"net/http"
 	"net/url"
 	"regexp"
-	"strings"
 
 	"github.com/airlock-project/airlock/mirror/target"
+	"github.com/airlock-project/airlock/mirror/target/sdk"
 	"golang.org/x/sync/errgroup"
 	"oras.land/oras-go/v2/registry/remote/errcode"
 )
@@ -83,7 +83,7 @@ func (t *Target) Inspect(ctx context.Context, req target.Request) (target.State,
 	if len(unread) > 0 {
 		state.Notices = append(state.Notices, target.Notice{
 			Code:   target.StateUnread,
-			Text:   fmt.Sprintf("this identity may not read the metadata of %s: whether something is locked there is not known", quoteSome(unread)),
+			Text:   fmt.Sprintf("this identity may not read the metadata of %s: whether something is locked there is not known", sdk.QuoteSome(unread)),
 			Remedy: "allow metadata/read (roles AcrPush and Container Registry Repository Writer have it; a repository token needs metadata/read in its scope map)",
 		})
 	}
@@ -192,7 +192,7 @@ func (t *Target) locks(v *view) []target.Notice {
 	case len(v.fixed) > 0:
 		return []target.Notice{{
 			Code: target.Locked, Repository: v.need.Name,
-			Text:   fmt.Sprintf("tags of %q are locked and cannot be moved to other content: %s", v.need.Name, quoteSome(v.fixed)),
+			Text:   fmt.Sprintf("tags of %q are locked and cannot be moved to other content: %s", v.need.Name, sdk.QuoteSome(v.fixed)),
 			Remedy: "push changed content under another tag, or have their owner unlock them (" + unlock + " --image " + v.need.Name + ":TAG)",
 		}}
 	}
@@ -205,21 +205,4 @@ func status(err error) int {
 		return resp.StatusCode
 	}
 	return 0
-}
-
-// quoteSome lists the first few names and counts the rest.
-func quoteSome(names []string) string {
-	const most = 3
-	var b strings.Builder
-	for i, n := range names {
-		if i == most {
-			fmt.Fprintf(&b, " and %d more", len(names)-most)
-			break
-		}
-		if i > 0 {
-			b.WriteString(", ")
-		}
-		fmt.Fprintf(&b, "%q", n)
-	}
-	return b.String()
 }

@@ -5,15 +5,13 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
-	"io"
-	"net"
-	"net/http"
 	"net/netip"
 	"net/url"
 	"strings"
 	"time"
 
 	"github.com/airlock-project/airlock/mirror/target"
+	"github.com/airlock-project/airlock/mirror/target/sdk"
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/credentials"
@@ -28,7 +26,6 @@ const (
 	// identityTimeout bounds the search for AWS credentials. Outside AWS the
 	// instance metadata address does not answer at all.
 	identityTimeout = 30 * time.Second
-	metadataTimeout = 5 * time.Second
 	// maxAnswer bounds an answer of the API. A page of repositories is the
 	// largest, with about 1 KiB for each of up to 1000.
 	maxAnswer = 8 << 20
@@ -95,7 +92,9 @@ func (t *Target) loadOptions() []func(*config.LoadOptions) error {
 	env := func(name string) string { v, _ := t.opts.LookupEnv(name); return v }
 	list := []func(*config.LoadOptions) error{
 		config.WithRegion(t.host.region),
-		config.WithHTTPClient(&doer{client: withoutRedirects(t.opts.HTTPClient), metadata: t.metadata}),
+		config.WithHTTPClient(&sdk.Doer{
+			Client: sdk.WithoutRedirects(t.opts.HTTPClient), Metadata: t.metadata, Near: local, MaxAnswer: maxAnswer,
+		}),
 		config.WithAppID("airlock"),
 		config.WithLogger(logging.Nop{}), // it would write to standard error
 	}
@@ -168,54 +167,13 @@ func (t *Target) authorize(ctx context.Context) (target.Credential, error) {
 	}, nil
 }
 
-// doer sends the SDK's requests. Answers are bounded, redirects not followed:
-// no AWS API redirects, and the requests for credentials carry secrets.
-type doer struct {
-	client   *http.Client
-	metadata *http.Client
-}
-
-func (d *doer) Do(req *http.Request) (*http.Response, error) {
-	c := d.client
-	if req.URL.Scheme == "http" && local(req.URL.Hostname()) {
-		c = d.metadata
-	}
-	resp, err := c.Do(req)
-	if err != nil {
-		return nil, err
-	}
-	resp.Body = struct {
-		io.Reader
-		io.Closer
-	}{io.LimitReader(resp.Body, maxAnswer), resp.Body}
-	return resp, nil
-}
-
-func withoutRedirects(c *http.Client) *http.Client {
-	own := *c
-	own.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
-	own.Jar = nil
-	return &own
-}
-
-// metadataClient asks metadata services: no proxy, and little patience.
-func metadataClient() *http.Client {
-	return withoutRedirects(&http.Client{
-		Timeout:   metadataTimeout,
-		Transport: &http.Transport{DialContext: (&net.Dialer{Timeout: metadataTimeout}).DialContext, DisableKeepAlives: true},
-	})
-}
-
 // local reports whether a name is an address of this machine or its link, where
 // the metadata services of EC2, ECS and EKS are.
 func local(name string) bool {
-	if strings.EqualFold(name, "localhost") {
+	if sdk.Local(name) {
 		return true
 	}
+	// The same services over IPv6.
 	ip, err := netip.ParseAddr(name)
-	if err != nil {
-		return false
-	}
-	// fd00:ec2:: holds the same services over IPv6.
-	return ip.IsLoopback() || ip.IsLinkLocalUnicast() || netip.MustParsePrefix("fd00:ec2::/32").Contains(ip)
+	return err == nil && netip.MustParsePrefix("fd00:ec2::/32").Contains(ip)
 }

@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"github.com/airlock-project/airlock/mirror/target"
+	"github.com/airlock-project/airlock/mirror/target/sdk"
 	"github.com/aws/aws-sdk-go-v2/service/ecr"
 )
 
@@ -85,7 +86,7 @@ func New(o Options) (*Target, error) {
 	if err := o.check(); err != nil {
 		return nil, fmt.Errorf("use Amazon ECR: %w", err)
 	}
-	t := &Target{opts: o, host: h, metadata: metadataClient()}
+	t := &Target{opts: o, host: h, metadata: sdk.MetadataClient()}
 	if t.endpoint, err = endpoint(o.LookupEnv); err != nil {
 		return nil, fmt.Errorf("use Amazon ECR: %w", err)
 	}
@@ -113,6 +114,7 @@ func (*Target) Limits() target.Limits {
 		CheckRepository:    checkRepository,
 		BlobMax:            layerMax,
 		ManifestsPerSecond: manifestRate,
+		PreemptiveBasic:    true,
 	}
 }
 

@@ -2,9 +2,9 @@ package ecr
 
 import (
 	"fmt"
-	"strings"
 
 	"github.com/airlock-project/airlock/mirror/target"
+	"github.com/airlock-project/airlock/mirror/target/sdk"
 )
 
 // notices says what a person should know of one repository.
@@ -13,7 +13,7 @@ func (v *view) notices() []target.Notice {
 	if fixed := immutableTags(v.repo, v.need.Tags); v.presence == target.Present && len(fixed) > 0 {
 		list = append(list, target.Notice{
 			Code: target.TagImmutable, Repository: v.need.Name,
-			Text:   fmt.Sprintf("tags of %q are immutable: %s, once there, cannot be moved to other content", v.need.Name, quoteSome(fixed)),
+			Text:   fmt.Sprintf("tags of %q are immutable: %s, once there, cannot be moved to other content", v.need.Name, sdk.QuoteSome(fixed)),
 			Remedy: "push changed content under another tag; let an exclusion filter cover tags that have to move, as sha256-* for cosign's",
 		})
 	}
@@ -45,33 +45,16 @@ func unreadNotices(views []*view) []target.Notice {
 	if len(hidden) > 0 {
 		list = append(list, target.Notice{
 			Code:   target.StateUnread,
-			Text:   fmt.Sprintf("this account may not look at %s: whether the push will find them is not known", quoteSome(hidden)),
+			Text:   fmt.Sprintf("this account may not look at %s: whether the push will find them is not known", sdk.QuoteSome(hidden)),
 			Remedy: "allow ecr:DescribeRepositories on these repositories",
 		})
 	}
 	if len(unruled) > 0 {
 		list = append(list, target.Notice{
 			Code:   target.StateUnread,
-			Text:   fmt.Sprintf("this account may not read the lifecycle policy of %s: a rule there may delete what is pushed", quoteSome(unruled)),
+			Text:   fmt.Sprintf("this account may not read the lifecycle policy of %s: a rule there may delete what is pushed", sdk.QuoteSome(unruled)),
 			Remedy: "allow ecr:GetLifecyclePolicy on these repositories",
 		})
 	}
 	return list
-}
-
-// quoteSome lists the first few names and counts the rest.
-func quoteSome(names []string) string {
-	const most = 3
-	var b strings.Builder
-	for i, n := range names {
-		if i == most {
-			fmt.Fprintf(&b, " and %d more", len(names)-most)
-			break
-		}
-		if i > 0 {
-			b.WriteString(", ")
-		}
-		fmt.Fprintf(&b, "%q", n)
-	}
-	return b.String()
 }

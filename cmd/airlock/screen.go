@@ -1,0 +1,114 @@
+package main
+
+import (
+	"fmt"
+	"sync"
+
+	"github.com/airlock-project/airlock/install"
+	"github.com/vbauerster/mpb/v8"
+	"github.com/vbauerster/mpb/v8/decor"
+)
+
+// screen shows a running checklist: on a terminal a line for each item that is
+// being done, with its time, and how far the whole is; what has ended stays
+// above as a plain line. Elsewhere only those lines.
+type screen struct {
+	bars  *progress
+	items map[string]*mpb.Bar
+	whole *mpb.Bar
+
+	// mu is held for arithmetic only: the bar of the whole asks while it is told
+	// how far it is.
+	mu                       sync.Mutex
+	running, waiting, failed int
+}
+
+// installEvents shows items as they start and end, until progressDone. Bars of
+// bytes, as a mirror has them, and items share the screen.
+func (a *app) installEvents() install.Listener {
+	if a.listen() == nil {
+		return nil
+	}
+	s := &screen{bars: a.bars, items: map[string]*mpb.Bar{}}
+	return s.event
+}
+
+// event is called for one event at a time.
+func (s *screen) event(e install.Event) {
+	switch e.Op {
+	case "run-started":
+		s.begin(e.Items)
+	case "item-started":
+		s.start(e)
+	case "item-finished":
+		s.end(e)
+	}
+}
+
+func (s *screen) begin(items int) {
+	if s.bars.mpb == nil || items == 0 {
+		return
+	}
+	s.whole = s.bars.mpb.AddBar(int64(items), mpb.BarPriority(1<<20), // below the items
+		mpb.PrependDecorators(decor.Name("checklist "), decor.CountersNoUnit("%d of %d")),
+		mpb.AppendDecorators(decor.Any(func(decor.Statistics) string { return s.standing() }), decor.Name("  "), decor.Elapsed(decor.ET_STYLE_GO)))
+	s.bars.keep(s.whole)
+}
+
+func (s *screen) start(e install.Event) {
+	s.count(1, "")
+	if s.bars.mpb == nil {
+		s.bars.println(fmt.Sprintf("%-11s %d %s", "…", e.Phase, e.Title))
+		return
+	}
+	bar := s.bars.mpb.New(0, mpb.SpinnerStyle().PositionLeft(), mpb.BarWidth(2), mpb.BarRemoveOnComplete(),
+		mpb.AppendDecorators(decor.Name(fmt.Sprintf("%d %s  ", e.Phase, e.Title)), decor.Elapsed(decor.ET_STYLE_GO)))
+	s.items[e.Item] = bar
+	s.bars.keep(bar)
+}
+
+// end writes the line that stays. An item may end without having started.
+func (s *screen) end(e install.Event) {
+	if bar := s.items[e.Item]; bar != nil {
+		bar.Abort(true)
+		delete(s.items, e.Item)
+	}
+	line := fmt.Sprintf("%-11s %d %s", e.State, e.Phase, e.Title)
+	if e.Text != "" {
+		line += ": " + e.Text
+	}
+	s.bars.println(line)
+	started := 0
+	if e.Started {
+		started = -1
+	}
+	s.count(started, e.State)
+	if s.whole != nil {
+		s.whole.Increment()
+	}
+}
+
+func (s *screen) count(running int, state install.State) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.running += running
+	switch state {
+	case install.StateWaiting:
+		s.waiting++
+	case install.StateFail:
+		s.failed++
+	}
+}
+
+func (s *screen) standing() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	text := fmt.Sprintf("%d running", s.running)
+	if s.failed > 0 {
+		text += fmt.Sprintf(", %d failed", s.failed)
+	}
+	if s.waiting > 0 {
+		text += fmt.Sprintf(", %d waiting for a person", s.waiting)
+	}
+	return text
+}
