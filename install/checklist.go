@@ -25,13 +25,6 @@ type carrier interface {
 	ReadBlob(ctx context.Context, desc bundle.Descriptor) ([]byte, error)
 }
 
-// ReadChecklist returns the checklist that a verified bundle carries. It is not
-// yet checked against a site, nor are its conditions compiled.
-func ReadChecklist(ctx context.Context, b *verify.Bundle) (*manifests.Checklist, error) {
-	c, _, _, err := readChecklist(ctx, b)
-	return c, err
-}
-
 // readChecklist returns the one checklist that b carries, its document and the
 // digest of that.
 func readChecklist(ctx context.Context, b carrier) (c *manifests.Checklist, document []byte, source string, err error) {

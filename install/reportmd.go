@@ -78,7 +78,7 @@ func markdownItem(p func(string, ...any), item ItemReport) {
 		}
 	}
 	for _, s := range item.Statements {
-		p("%s  - %s", indent, escape(s.line()))
+		p("%s  - %s", indent, escape(s.Line()))
 	}
 	for _, c := range item.Plan {
 		p("%s  - Would: %s", indent, escape(c.Summary))

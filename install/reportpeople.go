@@ -22,8 +22,8 @@ type StatementReport struct {
 	Against     string          `json:"against,omitempty"` // why it does not count
 }
 
-// line is a statement in one line.
-func (s StatementReport) line() string {
+// Line is a statement in one line, without control characters.
+func (s StatementReport) Line() string {
 	verb := "stated"
 	if s.Kind == KindWaiver {
 		verb = "risk taken"

@@ -85,7 +85,7 @@ func (rep *Report) textItem(p func(string, ...any), item ItemReport) {
 		}
 	}
 	for _, s := range item.Statements {
-		p("  %s            %s", indent, s.line())
+		p("  %s            %s", indent, s.Line())
 	}
 	for _, c := range item.Plan {
 		p("  %s            would: %s", indent, printable(c.Summary))

@@ -48,7 +48,7 @@ func (a *app) checklistOf(ctx context.Context, list []string, t trustFlags, stat
 		return nil, err
 	}
 	defer b.Close()
-	return install.ReadChecklist(ctx, b)
+	return install.Checklist(ctx, b)
 }
 
 func printChecklist(w io.Writer, c *manifests.Checklist) {
