@@ -51,7 +51,7 @@ func (s *s3) Expiry(ctx context.Context, bucket string) ([]Rule, error) {
 		if !r.Expiration.IsNull() && (r.Expiration.Days > 0 || !r.Expiration.Date.IsZero()) {
 			out = append(out, Rule{ID: r.ID, Days: int(r.Expiration.Days), Part: part})
 		}
-		if d := int(r.AllVersionsExpiration.Days); d > 0 {
+		if d := r.AllVersionsExpiration.Days; d > 0 {
 			out = append(out, Rule{ID: r.ID, Days: d, Part: part})
 		}
 		if n := r.NoncurrentVersionExpiration; n.NoncurrentDays > 0 || n.NewerNoncurrentVersions > 0 {
