@@ -174,13 +174,18 @@ func TestRowObjectStorage(t *testing.T) {
 			row: row{name: "no versions", want: install.StateFail, code: "OBJ-12", says: []string{"enable versioning of plain-states", "required"}},
 			do: func(t *testing.T, s *objectstore.Server, in map[string]any) {
 				s.Make(t, storageBuckets(t)...)
+				for _, bucket := range storageBuckets(t) {
+					s.EnableVersioning(t, bucket)
+				}
 				s.Make(t, "plain-states")
 				in["storage.manage"], in["storage.bucket.states"] = "check", "plain-states"
 			},
 		},
 		{
 			row: row{name: "retention too short", want: install.StateWarn, code: "OBJ-13", says: []string{"spacelift-run-logs", "after 3 days", "60 days or more"}},
-			do:  func(_ *testing.T, s *objectstore.Server, _ map[string]any) { s.Expire("spacelift-run-logs", "theirs", 3) },
+			do: func(_ *testing.T, s *objectstore.Server, _ map[string]any) {
+				s.Expire("spacelift-run-logs", "theirs", 3)
+			},
 		},
 		{
 			row: row{name: "open to all", want: install.StateFail, code: "OBJ-14", says: []string{"without credentials", "remove the public access of spacelift-"}},
@@ -195,7 +200,7 @@ func TestRowObjectStorage(t *testing.T) {
 			do:  func(_ *testing.T, s *objectstore.Server, _ map[string]any) { s.Close() },
 		},
 		{
-			row: row{name: "no lifecycle rules", want: install.StateWarn, code: "OBJ-19", says: []string{"spacelift-states", "look yourself"}},
+			row: row{name: "no lifecycle rules", want: install.StateWarn, code: "OBJ-19", says: []string{"spacelift-deliveries", "look yourself"}},
 			do:  func(_ *testing.T, s *objectstore.Server, _ map[string]any) { s.NoLifecycle = true },
 		},
 		{
