@@ -62,11 +62,9 @@ func TestRowObjectStorageOnAzure(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, def := range presetChecklist(t).Inputs {
-		if bucket, ok := def.Default.(string); ok && len(name) > 15 && name[:15] == "storage.bucket." {
-			if _, err := c.CreateContainer(t.Context(), bucket, nil); err != nil {
-				t.Fatal(err)
-			}
+	for _, bucket := range storageBuckets(t) {
+		if _, err := c.CreateContainer(t.Context(), bucket, nil); err != nil {
+			t.Fatal(err)
 		}
 	}
 	rule := azservice.CORSRule{AllowedOrigins: new(storageOrigin), AllowedMethods: new("PUT,POST"), AllowedHeaders: new("*"), ExposedHeaders: new(""), MaxAgeInSeconds: new(int32(10))}

@@ -66,6 +66,21 @@ func anotherCA(t *testing.T) string {
 	return path
 }
 
+// storageBuckets are the names that the preset gives the ten buckets.
+func storageBuckets(t testing.TB) []string {
+	t.Helper()
+	var names []string
+	for name, def := range presetChecklist(t).Inputs {
+		if bucket, ok := def.Default.(string); ok && strings.HasPrefix(name, "storage.bucket.") {
+			names = append(names, bucket)
+		}
+	}
+	if len(names) != 10 {
+		t.Fatalf("the preset has the buckets %v", names)
+	}
+	return names
+}
+
 func TestRowObjectStorage(t *testing.T) {
 	type spoil func(*testing.T, *objectstore.Server, map[string]any)
 	for _, c := range []struct {
@@ -140,6 +155,60 @@ func TestRowObjectStorage(t *testing.T) {
 		{
 			row: row{name: "any origin", want: install.StateWarn, code: "OBJ-17", says: []string{storageOrigin}},
 			do:  func(_ *testing.T, s *objectstore.Server, _ map[string]any) { s.Origin = "*" },
+		},
+		{
+			row: row{name: "signed URLs unanswered", want: install.StateFail, code: "OBJ-04", says: []string{"127.0.0.1", "under a name that the cluster, workers and browsers all resolve"}},
+			do: func(_ *testing.T, s *objectstore.Server, _ map[string]any) {
+				s.Break = func(r *http.Request) bool { return r.URL.Query().Has("X-Amz-Signature") }
+			},
+		},
+		{
+			row: row{name: "breaks", want: install.StateFail, code: "OBJ-11", says: []string{"spacelift-", "get object", "log of the storage service"}},
+			do: func(_ *testing.T, s *objectstore.Server, _ map[string]any) {
+				s.Break = func(r *http.Request) bool {
+					return r.Method == http.MethodGet && strings.Contains(r.URL.Path, "airlock-probe/") && !r.URL.Query().Has("X-Amz-Signature")
+				}
+			},
+		},
+		{
+			row: row{name: "no versions", want: install.StateFail, code: "OBJ-12", says: []string{"enable versioning of plain-states", "required"}},
+			do: func(t *testing.T, s *objectstore.Server, in map[string]any) {
+				s.Make(t, storageBuckets(t)...)
+				for _, bucket := range storageBuckets(t) {
+					s.EnableVersioning(t, bucket)
+				}
+				s.Make(t, "plain-states")
+				in["storage.manage"], in["storage.bucket.states"] = "check", "plain-states"
+			},
+		},
+		{
+			row: row{name: "retention too short", want: install.StateWarn, code: "OBJ-13", says: []string{"spacelift-run-logs", "after 3 days", "60 days or more"}},
+			do: func(_ *testing.T, s *objectstore.Server, _ map[string]any) {
+				s.Expire("spacelift-run-logs", "theirs", 3)
+			},
+		},
+		{
+			row: row{name: "open to all", want: install.StateFail, code: "OBJ-14", says: []string{"without credentials", "remove the public access of spacelift-"}},
+			do:  func(_ *testing.T, s *objectstore.Server, _ map[string]any) { s.Public = true },
+		},
+		{
+			row: row{name: "clock", want: install.StateFail, code: "OBJ-15", says: []string{"127.0.0.1", "behind this machine", "same time server"}},
+			do:  func(_ *testing.T, s *objectstore.Server, _ map[string]any) { s.Skew = -time.Hour },
+		},
+		{
+			row: row{name: "nothing there", want: install.StateFail, code: "OBJ-18", says: []string{"127.0.0.1:", "refused", "firewall"}},
+			do:  func(_ *testing.T, s *objectstore.Server, _ map[string]any) { s.Close() },
+		},
+		{
+			row: row{name: "no lifecycle rules", want: install.StateWarn, code: "OBJ-19", says: []string{"spacelift-deliveries", "look yourself"}},
+			do:  func(_ *testing.T, s *objectstore.Server, _ map[string]any) { s.NoLifecycle = true },
+		},
+		{
+			row: row{name: "certificate not checked", want: install.StateWarn, code: "OBJ-21", says: []string{"127.0.0.1", "storage.minio.allow_insecure to false"}}, tls: true,
+			do: func(_ *testing.T, _ *objectstore.Server, in map[string]any) {
+				delete(in, "storage.ca_file")
+				in["storage.minio.allow_insecure"] = true
+			},
 		},
 		{
 			row: row{name: "type unset or wrong", want: install.StateFail, code: "OBJ-20", says: []string{"s3", "would take aws"}},

@@ -42,6 +42,10 @@ type Server struct {
 	AnySignature bool
 	// Deny refuses requests for which it is true.
 	Deny func(*http.Request) bool
+	// Break answers 500 to requests for which it is true.
+	Break func(*http.Request) bool
+	// Location is the region that buckets say they are in; "" is none.
+	Location string
 	// Drop takes header lines away before they are seen.
 	Drop func(name string) bool
 	// NoLifecycle answers 501 to everything about lifecycle rules.
@@ -148,6 +152,10 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.preflight(w, r)
 	case code != "":
 		refuse(w, http.StatusForbidden, code)
+	case s.Break != nil && s.Break(r):
+		refuse(w, http.StatusInternalServerError, "InternalError")
+	case s.Location != "" && r.URL.Query().Has("location"):
+		fmt.Fprintf(w, "<LocationConstraint>%s</LocationConstraint>", s.Location)
 	case r.URL.Query().Has("lifecycle"):
 		s.rules(w, r)
 	default:

@@ -23,6 +23,9 @@ import (
 type s3 struct {
 	core   *minio.Core
 	region string // "" is not checked
+	// locate asks where a bucket is; the other client takes its region for an
+	// answer. nil without a region.
+	locate *minio.Client
 }
 
 func openMinio(c Config) (*Service, error) {
@@ -93,15 +96,23 @@ func newS3(c Config, host string, secure bool, creds *credentials.Credentials, r
 	if err != nil {
 		return nil, err
 	}
-	core, err := minio.NewCore(host, &minio.Options{
+	opts := minio.Options{
 		Creds: creds, Secure: secure, Transport: transport, Region: region,
 		MaxRetries: 1, // the checklist's retry decides
-	})
+	}
+	core, err := minio.NewCore(host, &opts)
 	if err != nil {
 		return nil, &ConfigError{Field: "endpoint", Value: host, Text: clip(err.Error())}
 	}
 	core.SetS3EnableDualstack(false) // a gap's private endpoint has the plain name
 	s := &s3{core: core, region: region}
+	if region != "" {
+		opts.Region = ""
+		if s.locate, err = minio.New(host, &opts); err != nil {
+			return nil, &ConfigError{Field: "endpoint", Value: host, Text: clip(err.Error())}
+		}
+		s.locate.SetS3EnableDualstack(false)
+	}
 	return &Service{
 		Type: c.Type, Host: host, Objects: s, Rules: s, Signer: s, Tagger: s, Maker: s,
 		Clock: transport.clock, Plain: plain(transport), Permission: s3Permission,

@@ -18,11 +18,11 @@ func (s *s3) Look(ctx context.Context, bucket string) error {
 	if !ok {
 		return &Error{Op: OpLook, Bucket: bucket, Reason: Missing, Text: "no such bucket"}
 	}
-	if s.region == "" {
+	if s.locate == nil {
 		return nil
 	}
 	// The location may be hidden from the application; then HEAD has spoken.
-	have, err := s.core.GetBucketLocation(ctx, bucket)
+	have, err := s.locate.GetBucketLocation(ctx, bucket)
 	if err == nil && have != "" && have != s.region {
 		return &Error{Op: OpLook, Bucket: bucket, Reason: Elsewhere, Text: fmt.Sprintf("it is in region %s, not in %s", have, s.region)}
 	}
@@ -51,7 +51,7 @@ func (s *s3) Expiry(ctx context.Context, bucket string) ([]Rule, error) {
 		if !r.Expiration.IsNull() && (r.Expiration.Days > 0 || !r.Expiration.Date.IsZero()) {
 			out = append(out, Rule{ID: r.ID, Days: int(r.Expiration.Days), Part: part})
 		}
-		if d := int(r.AllVersionsExpiration.Days); d > 0 {
+		if d := r.AllVersionsExpiration.Days; d > 0 {
 			out = append(out, Rule{ID: r.ID, Days: d, Part: part})
 		}
 		if n := r.NoncurrentVersionExpiration; n.NoncurrentDays > 0 || n.NewerNoncurrentVersions > 0 {

@@ -274,6 +274,43 @@ func TestCancelled(t *testing.T) {
 	}
 }
 
+// TestAWS takes endpoint, region and credentials as Amazon's SDKs do.
+func TestAWS(t *testing.T) {
+	for name, c := range map[string]struct {
+		location string
+		env      map[string]string
+		storage  map[string]any
+		want     []string
+		says     string
+	}{
+		"good":           {location: "eu-west-1", want: []string{"OBJ-12 info"}},
+		"another region": {location: "us-west-2", want: []string{"OBJ-01", "OBJ-01"}, says: "it is in region us-west-2, not in eu-west-1"},
+		"no region":      {env: map[string]string{"AWS_REGION": ""}, want: []string{"OBJ-20"}, says: "region"},
+		"bad endpoint":   {storage: map[string]any{"endpoint": "minio:9000"}, want: []string{"OBJ-20"}, says: "not a URL"},
+		"unknown key":    {env: map[string]string{"AWS_ACCESS_KEY_ID": "AKIASOMEONEELSE"}, want: []string{"OBJ-02", "OBJ-02"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := server(t, false)
+			s.Location = c.location
+			for _, env := range []map[string]string{{
+				"AWS_CONFIG_FILE": "/dev/null", "AWS_SHARED_CREDENTIALS_FILE": "/dev/null", "AWS_EC2_METADATA_DISABLED": "true", "AWS_DEFAULT_REGION": "",
+				"AWS_ENDPOINT_URL_S3": s.URL, "AWS_REGION": "eu-west-1", "AWS_ACCESS_KEY_ID": objectstore.AccessKey, "AWS_SECRET_ACCESS_KEY": objectstore.SecretKey,
+			}, c.env} {
+				for k, v := range env {
+					t.Setenv(k, v)
+				}
+			}
+			got, res := codesOf(t, Bucket{}, map[string]any{"storage": changed(map[string]any{"type": "aws"}, "", c.storage), "buckets": table()})
+			if d := cmp.Diff(c.want, got); d != "" {
+				t.Errorf("codes (-want +got):\n%s\n%s", d, spell(res))
+			}
+			if !strings.Contains(spell(res), c.says) {
+				t.Errorf("it does not say %q: %s", c.says, spell(res))
+			}
+		})
+	}
+}
+
 func TestPresign(t *testing.T) {
 	for name, c := range map[string]struct {
 		tls     bool

@@ -63,7 +63,7 @@ func (CORS) Run(ctx context.Context, in install.Input) (install.Result, error) {
 		if ctx.Err() != nil {
 			return install.Result{}, ctx.Err()
 		}
-		f, _ := s.Finding(err, store.OpSign, a.Bucket, a.Bucket, "")
+		f, _ := s.Finding(err, store.OpSign, a.Bucket, a.Bucket, ofBucket)
 		return finish(s, a.Storage, install.Result{Findings: []install.Finding{f}}, a.Codes), nil
 	}
 	res := install.Result{Outputs: map[string]any{"storage.uploads_url": signed.Origin()}}

@@ -19,6 +19,10 @@ import (
 // signedFor is how long a probe's URLs work.
 const signedFor = 5 * time.Minute
 
+// ofBucket stands for the variable that names a bucket, where only the name is
+// known.
+const ofBucket = "the variable of this bucket"
+
 // maxAnswer bounds what is read of an answer that is not content.
 const maxAnswer = 16 << 10
 
@@ -85,7 +89,7 @@ func (p *presign) took(err error, op string) bool {
 	if err == nil {
 		return true
 	}
-	f, whole := p.Finding(err, op, p.bucket, p.bucket, "")
+	f, whole := p.Finding(err, op, p.bucket, p.bucket, ofBucket)
 	p.findings, p.whole = append(p.findings, f), p.whole || whole
 	return false
 }
@@ -100,10 +104,15 @@ func (p *presign) run(ctx context.Context) {
 	if !p.took(err, store.OpSign) {
 		return
 	}
-	version := ""
+	version, refused := "", false
 	// What was put is removed, also where the answer got lost.
-	defer func() { p.took(remove(ctx, p.Service, p.bucket, key, []string{version}), store.OpDelete) }()
+	defer func() {
+		if !refused {
+			p.took(remove(ctx, p.Service, p.bucket, key, []string{version}), store.OpDelete)
+		}
+	}()
 	resp, _, err := p.do(ctx, put, data)
+	refused = err == nil && resp.status >= http.StatusBadRequest && resp.status < http.StatusInternalServerError
 	if err != nil || !p.accepted(resp, put) {
 		p.unreached(put, err)
 		return
@@ -152,7 +161,7 @@ func (p *presign) do(ctx context.Context, s *store.Signed, body []byte) (answer,
 		return answer{}, nil, err
 	}
 	a := answer{status: resp.StatusCode}
-	for _, name := range []string{"X-Amz-Version-Id", "X-Goog-Generation"} {
+	for _, name := range []string{"X-Amz-Version-Id", "X-Goog-Generation", "X-Ms-Version-Id"} {
 		if v := resp.Header.Get(name); v != "" && v != "null" {
 			a.version = v
 		}
