@@ -4,6 +4,7 @@ package dns
 
 import (
 	"context"
+	"maps"
 	"strings"
 	"testing"
 
@@ -16,9 +17,7 @@ import (
 
 func signed(server string, more map[string]any) install.Input {
 	w := with(server, map[string]any{"key": nameserver.KeyName, "secret": nameserver.KeySecret})
-	for k, v := range more {
-		w[k] = v
-	}
+	maps.Copy(w, more)
 	return install.Input{With: w}
 }
 

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
 	"slices"
@@ -136,9 +137,7 @@ func prepare(in install.Input) (*session, error) {
 
 func (s *session) finding(code, reason string, more map[string]string) install.Finding {
 	fields := map[string]string{"url": s.shown, "host": s.base.Host, "reason": reason}
-	for k, v := range more {
-		fields[k] = v
-	}
+	maps.Copy(fields, more)
 	if own := s.Codes[code]; own != "" {
 		code = own
 	}

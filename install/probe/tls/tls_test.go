@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"maps"
 	"net"
 	"slices"
 	"strings"
@@ -79,9 +80,7 @@ func TestDial(t *testing.T) {
 	} {
 		t.Run(n, func(t *testing.T) {
 			with := map[string]any{"endpoint": c.at, "name": name, "ca": root.File(t)}
-			for k, v := range c.with {
-				with[k] = v
-			}
+			maps.Copy(with, c.with)
 			res, err := Probe{}.Run(t.Context(), install.Input{With: with})
 			if err != nil {
 				t.Fatal(err)
@@ -95,12 +94,13 @@ func TestDial(t *testing.T) {
 				}
 				return
 			}
-			said := res.Findings[0].Detail
+			var said strings.Builder
+			said.WriteString(res.Findings[0].Detail)
 			for _, v := range res.Findings[0].Fields {
-				said += "\n" + v
+				said.WriteString("\n" + v)
 			}
-			if !strings.Contains(said, c.says) {
-				t.Errorf("%q does not say %q", said, c.says)
+			if !strings.Contains(said.String(), c.says) {
+				t.Errorf("%q does not say %q", said.String(), c.says)
 			}
 			wantWarn := n == "expires soon" || n == "TLS 1.1 too"
 			if (res.Findings[0].Severity == install.SeverityWarn) != wantWarn {
