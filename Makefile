@@ -22,7 +22,7 @@ help: ## list the targets
 
 build: ## build ./airlock (OUT=FILE for another place)
 	@$(VCS) || echo "build: git cannot read a commit of this directory, so the binary reports neither version nor commit" >&2
-	CGO_ENABLED=0 go build -trimpath -buildvcs=$(VCS) -o $(OUT) ./cmd/airlock
+	CGO_ENABLED=0 go build -trimpath -ldflags="-s -w" -buildvcs=$(VCS) -o $(OUT) ./cmd/airlock
 
 demo: ## create, verify, tamper, mirror, serve and install, with real output
 	go run ./testdata/demo $(ARGS)

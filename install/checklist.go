@@ -25,37 +25,37 @@ type carrier interface {
 	ReadBlob(ctx context.Context, desc bundle.Descriptor) ([]byte, error)
 }
 
-// readChecklist returns the one checklist that b carries and the digest of its
-// document.
-func readChecklist(ctx context.Context, b carrier) (*manifests.Checklist, string, error) {
+// readChecklist returns the one checklist that b carries, its document and the
+// digest of that.
+func readChecklist(ctx context.Context, b carrier) (c *manifests.Checklist, document []byte, source string, err error) {
 	var found []bundle.Entry
 	for entry, err := range b.Items() {
 		if err != nil {
-			return nil, "", fmt.Errorf("list bundle: %w", err)
+			return nil, nil, "", fmt.Errorf("list bundle: %w", err)
 		}
 		if entry.Kind == bundle.KindChecklist && entry.Role == bundle.RoleRoot {
 			found = append(found, entry)
 		}
 	}
 	if len(found) == 0 {
-		return nil, "", &NoChecklistError{Product: b.Info().Product}
+		return nil, nil, "", &NoChecklistError{Product: b.Info().Product}
 	}
 	if len(found) != 1 {
-		return nil, "", fmt.Errorf("bundle of %s carries %d checklists, want one", b.Info().Product, len(found))
+		return nil, nil, "", fmt.Errorf("bundle of %s carries %d checklists, want one", b.Info().Product, len(found))
 	}
 	layer, err := onlyLayer(b, found[0])
 	if err != nil {
-		return nil, "", err
+		return nil, nil, "", err
 	}
 	data, err := b.ReadBlob(ctx, layer)
 	if err != nil {
-		return nil, "", fmt.Errorf("read checklist %s: %w", found[0].Name, err)
+		return nil, nil, "", fmt.Errorf("read checklist %s: %w", found[0].Name, err)
 	}
-	c, err := manifests.ParseChecklist(found[0].Name, data)
+	c, err = manifests.ParseChecklist(found[0].Name, data)
 	if err != nil {
-		return nil, "", err
+		return nil, nil, "", err
 	}
-	return c, layer.Digest.String(), nil
+	return c, data, layer.Digest.String(), nil
 }
 
 // onlyLayer returns the single layer of a carried artifact.

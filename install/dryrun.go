@@ -2,11 +2,8 @@ package install
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
 	"maps"
-	"os"
 	"slices"
 	"strings"
 
@@ -20,7 +17,11 @@ func (e *Engine) dryRun(ctx context.Context) (*Report, error) {
 		Engine: e, rec: make(map[string]*itemRecord), fresh: make(map[string]bool), reused: make(map[string]bool),
 		outputs: make(map[string]any), started: e.opts.Now().UTC(),
 	}
-	if err := r.lookBack(); err != nil {
+	err := r.lookBack()
+	if r.st != nil {
+		defer r.st.close() //nolint:errcheck // it was only read
+	}
+	if err != nil {
 		return nil, err
 	}
 	r.mu.Lock()
@@ -46,26 +47,25 @@ func (r *run) lookBack() error {
 	if r.opts.State == "" {
 		return nil
 	}
-	root, err := os.OpenRoot(r.opts.State)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("open state directory: %w", err)
-	}
-	defer root.Close()
-	snap, err := readSnapshot(root)
-	if err != nil || snap == nil {
+	var err error
+	if r.st, err = lookStore(r.opts.State); err != nil || r.st == nil {
 		return err
 	}
-	r.st = &store{root: root, run: snap}
+	if err := r.checkPeople(); err != nil {
+		return err
+	}
 	for _, n := range r.plan.nodes {
-		if rec := snap.Items[n.item.ID]; rec != nil {
+		if rec := r.st.run.Items[n.item.ID]; rec != nil {
 			r.rec[n.item.ID] = rec
 			r.restore(n, rec)
 		}
 	}
-	r.st = nil
+	r.desk = true
+	for _, n := range r.plan.order { // before the preview puts other records in their place
+		if rec := r.rec[n.item.ID]; (rec.State == StateAttested || rec.State == StateWaived) && len(r.st.key) > 0 {
+			r.reused[n.item.ID], _ = r.valid(n, rec)
+		}
+	}
 	return nil
 }
 
@@ -88,6 +88,9 @@ func (r *run) preview(ctx context.Context, n *node, plans map[string][]Change) {
 		put(aggregate(n, r.rec))
 		return
 	case !r.isSelected(n):
+		return
+	case r.reused[id]:
+		r.opts.Listener.send(Event{Op: "item-finished", Item: id, Title: title(n.item), State: r.rec[id].State, Text: "still valid"})
 		return
 	case len(n.unknown) > 0:
 		put(StateUnavailable, "this version of Airlock has no step "+strings.Join(n.unknown, ", "))
@@ -207,7 +210,8 @@ func (r *run) look(ctx context.Context, n *node) (State, string, []findingRecord
 		}
 	}
 	if state == StateWaiting {
-		return state, a.statement(), a.rec.Findings
+		state, reason := a.wouldBe()
+		return state, reason, a.rec.Findings
 	}
 	return state, "", a.rec.Findings
 }

@@ -53,14 +53,14 @@ func (r *run) execute(ctx context.Context, n *node) error {
 		rec.Reason = "interrupted"
 		return nil //nolint:nilerr // it stays running, as after a kill; the next run enters it again
 	}
-	if rec.State = a.verdict(); rec.State.settled() {
+	if rec.State = a.verdict(); rec.State == StateWaiting {
+		rec.State, rec.Reason = a.people()
+	}
+	if rec.State.settled() {
 		if err := a.declared(); err != nil {
 			a.add("", SeverityFail, Finding{Detail: err.Error()})
 			rec.State = StateFail
 		}
-	}
-	if rec.State == StateWaiting {
-		rec.Reason = a.statement()
 	}
 	rec.FinishedAt = r.opts.Now().UTC()
 	return r.conclude(n, rec)
@@ -270,19 +270,6 @@ func (a *attempt) verdict() State {
 	return state
 }
 
-// statement is what the person is asked to state.
-func (a *attempt) statement() string {
-	who := "a person"
-	if roles := a.n.item.Attest.Roles; len(roles) > 0 {
-		who = strings.Join(roles, " or ")
-	}
-	val, _, err := a.n.statement.Eval(a.answers.vars(nil, a.run.outputs))
-	if err != nil {
-		return who + " has to state: " + a.n.item.Attest.Statement
-	}
-	return a.redact.text(fmt.Sprintf("%s has to state: %s", who, val))
-}
-
 // declared checks and keeps the outputs that the item declares.
 func (a *attempt) declared() error {
 	a.rec.Outputs = make(map[string]outputRecord)
@@ -427,16 +414,27 @@ func (r *run) valid(n *node, rec *itemRecord) (bool, string) {
 	case hash != rec.InputHash:
 		return false, "what it rests on has changed: inputs, its definition, outputs it uses, where it works, or the bundle"
 	}
+	byPeople := rec.State == StateAttested || rec.State == StateWaived
+	if byPeople {
+		if ok, why := r.stated(n, rec, hash); !ok {
+			return false, why
+		}
+	}
 	for _, d := range n.basis() {
+		if byPeople {
+			break // a statement outlasts what was done again and changed nothing
+		}
 		if dep := r.rec[d.item.ID]; dep.State.settled() && dep.Seq > rec.Seq {
 			return false, d.item.ID + " was done again after it"
 		}
 	}
-	byPeople := rec.State == StateAttested || rec.State == StateWaived
 	if age := r.started.Sub(rec.FinishedAt); n.freshness > 0 && !byPeople && (age >= n.freshness || age < 0) {
 		return false, fmt.Sprintf("it is %s old and holds for %s", age.Round(time.Second), n.freshness)
 	}
-	for name := range rec.Outputs {
+	for name, out := range rec.Outputs {
+		if r.desk && out.HMAC != "" {
+			continue // a run makes it again; people need not wait for that
+		}
 		if _, ok := r.outputs[name]; !ok && r.plan.producer[name] == n {
 			return false, "its output " + name + " is not kept"
 		}

@@ -113,8 +113,12 @@ func contentOf(path string) string {
 	return hex.EncodeToString(h.Sum(nil))
 }
 
-// outputDigest is what of an output goes into a hash; nil if it is not set.
+// outputDigest is what of an output goes into a hash; nil if it is not set. Of a
+// secret it is what run.json keeps, so that the hash can be told without it.
 func (r *run) outputDigest(name string) (any, error) {
+	if from := r.rec[r.plan.producer[name].item.ID]; from != nil && from.State.settled() && from.Outputs[name].HMAC != "" {
+		return from.Outputs[name].HMAC, nil
+	}
 	v, ok := r.outputs[name]
 	if !ok {
 		return nil, nil

@@ -7,8 +7,8 @@
 // not registered leaves its item unavailable, never passed.
 //
 // A run writes a state directory: run.json (where the installation stands),
-// ledger.jsonl (what happened, hash-chained), artifacts/ (evidence and large
-// data, by digest), checkpoints.jsonl (signatures over the ledger's head),
+// ledger.jsonl (what happened, hash-chained), artifacts/ (the checklist, evidence,
+// signed statements and large data, by digest), checkpoints.jsonl (signatures over the ledger's head),
 // report.json (the last report, whose digest the ledger holds) and lock. Secrets
 // are held by reference; their values reach the step that needs them and nothing
 // else.
@@ -53,10 +53,22 @@ type Options struct {
 	Sign  func(payload []byte) ([]byte, error)
 	KeyID string
 
+	// People are those whose statements and waivers count. Without them none
+	// does.
+	People []Person
+
+	// Guard keeps a second machine from installing the site at the same time;
+	// Publish copies the record to where it survives this machine, and may warn.
+	// Either may be nil. A dry run calls neither.
+	Guard   Guard
+	Publish func(ctx context.Context, p Published) (warning string, err error)
+
 	Actor    string           // who runs this, for the ledger
 	Tool     string           // version of Airlock, for the ledger
 	Now      func() time.Time // nil means time.Now
 	Listener Listener
+
+	onWrite func() // for tests: called before and after each write to the state directory
 }
 
 // Event tells a listener what the engine does.
@@ -106,7 +118,8 @@ type Engine struct {
 	verified  *verify.Bundle
 	opts      Options
 	checklist *manifests.Checklist
-	source    string // digest of the checklist document
+	document  []byte // the checklist as it is carried
+	source    string // its digest
 	plan      *plan
 	selected  map[string]bool // nil means all
 	answers   *answers
@@ -117,7 +130,7 @@ type Engine struct {
 // Load reads the checklist out of b and checks it together with the site's
 // answers, the selection and the registered kinds. It changes nothing.
 func Load(ctx context.Context, b *verify.Bundle, o Options) (*Engine, error) {
-	c, source, err := readChecklist(ctx, b)
+	c, document, source, err := readChecklist(ctx, b)
 	if err != nil {
 		return nil, err
 	}
@@ -125,7 +138,7 @@ func Load(ctx context.Context, b *verify.Bundle, o Options) (*Engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	e.verified, e.source = b, source
+	e.verified, e.document, e.source = b, document, source
 	return e, nil
 }
 

@@ -23,6 +23,9 @@ const (
 	eventStale       = "stale"           // a result no longer holds, and why
 	eventRepaired    = "repaired"        // a torn last line was cut off
 	eventClockBack   = "clock-went-back" // the wall clock is behind the last entry
+	eventAttested    = "attested"        // a person signed a statement; the data is it
+	eventWaived      = "waived"          // a person signed a waiver; the data is it
+	eventLease       = "lease"           // the lock against other machines was taken over, or could not be taken
 )
 
 const (

@@ -1,7 +1,6 @@
 package install
 
 import (
-	"context"
 	"slices"
 	"strings"
 
@@ -155,10 +154,4 @@ func CheckSite(c *manifests.Checklist, site *manifests.Site, dir, version string
 	}
 	_, err = p.answer(site, dir, info)
 	return err
-}
-
-// Checklist returns the one checklist that a verified bundle carries.
-func Checklist(ctx context.Context, b *verify.Bundle) (*manifests.Checklist, error) {
-	c, _, err := readChecklist(ctx, b)
-	return c, err
 }

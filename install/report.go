@@ -49,6 +49,7 @@ type Report struct {
 	StartedAt   time.Time     `json:"startedAt"`
 	FinishedAt  time.Time     `json:"finishedAt"`
 	Phases      []PhaseReport `json:"phases"`
+	Warnings    []string      `json:"warnings,omitempty"`   // of the run as a whole
 	Left        []Todo        `json:"left"`                 // what remains of the whole checklist, in the order to do it
 	Ledger      *Head         `json:"ledger,omitempty"`     // nil in a dry run and in report.json, whose digest the ledger holds
 	Checkpoint  *Checkpoint   `json:"checkpoint,omitempty"` // Sig is empty where the site has no identity
@@ -71,25 +72,26 @@ type PhaseReport struct {
 
 // ItemReport is a row of the checklist.
 type ItemReport struct {
-	ID         string          `json:"id"`
-	Title      string          `json:"title"`
-	SeedRow    string          `json:"seedRow,omitempty"`
-	Kind       string          `json:"kind"`
-	Need       string          `json:"need"`
-	Group      string          `json:"group,omitempty"`
-	State      State           `json:"state"`
-	Reason     string          `json:"reason,omitempty"`
-	Selected   bool            `json:"selected"`
-	Reused     bool            `json:"reused,omitempty"` // passed in an earlier run and still valid
-	Attempt    int             `json:"attempt,omitempty"`
-	Who        string          `json:"who,omitempty"` // brought it to its state
-	StartedAt  time.Time       `json:"startedAt,omitzero"`
-	FinishedAt time.Time       `json:"finishedAt,omitzero"`
-	Seconds    float64         `json:"seconds,omitempty"`
-	Findings   []FindingReport `json:"findings,omitempty"`
-	Outputs    map[string]any  `json:"outputs,omitempty"` // small ones; secrets never
-	Evidence   []EvidenceRef   `json:"evidence,omitempty"`
-	Plan       []Change        `json:"plan,omitempty"` // dry run
+	ID         string            `json:"id"`
+	Title      string            `json:"title"`
+	SeedRow    string            `json:"seedRow,omitempty"`
+	Kind       string            `json:"kind"`
+	Need       string            `json:"need"`
+	Group      string            `json:"group,omitempty"`
+	State      State             `json:"state"`
+	Reason     string            `json:"reason,omitempty"`
+	Selected   bool              `json:"selected"`
+	Reused     bool              `json:"reused,omitempty"` // passed in an earlier run and still valid
+	Attempt    int               `json:"attempt,omitempty"`
+	Who        string            `json:"who,omitempty"` // brought it to its state
+	StartedAt  time.Time         `json:"startedAt,omitzero"`
+	FinishedAt time.Time         `json:"finishedAt,omitzero"`
+	Seconds    float64           `json:"seconds,omitempty"`
+	Findings   []FindingReport   `json:"findings,omitempty"`
+	Outputs    map[string]any    `json:"outputs,omitempty"` // small ones; secrets never
+	Evidence   []EvidenceRef     `json:"evidence,omitempty"`
+	Statements []StatementReport `json:"statements,omitempty"` // signed by people, the newest last
+	Plan       []Change          `json:"plan,omitempty"`       // dry run
 }
 
 // FindingReport is a finding with what the checklist says of it.
@@ -130,7 +132,7 @@ func (r *run) report(stopped bool) *Report {
 	for _, s := range d.Signers {
 		out.Signers = append(out.Signers, Signatory{Name: s.Name, Role: s.Role, Fingerprint: s.Fingerprint})
 	}
-	if r.st != nil {
+	if r.st != nil && !r.opts.DryRun {
 		out.RunID = r.st.run.RunID
 	}
 	phases := slices.SortedStableFunc(slices.Values(r.checklist.Phases), func(a, b manifests.Phase) int { return cmp.Compare(a.Number, b.Number) })
@@ -143,6 +145,7 @@ func (r *run) report(stopped bool) *Report {
 		}
 		out.Phases = append(out.Phases, pr)
 	}
+	out.Warnings = slices.Clone(r.warnings)
 	out.Left = r.left()
 	out.Status = r.status()
 	switch {
@@ -164,6 +167,7 @@ func (r *run) itemReport(n *node) ItemReport {
 	rec := r.rec[n.item.ID]
 	out := rec.reported(n.item.ID)
 	out.Title, out.SeedRow, out.Kind, out.Need = title(n.item), n.item.SeedRow, n.item.Kind, cmp.Or(n.item.Need, needRequired)
+	out.Statements = r.statementsOf(n)
 	out.Selected, out.Reused = r.isSelected(n), r.reused[n.item.ID]
 	if n.parent != nil {
 		out.Group = n.parent.item.ID

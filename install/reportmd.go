@@ -36,6 +36,9 @@ func (rep *Report) Markdown() string {
 			markdownItem(p, item)
 		}
 	}
+	for _, w := range rep.Warnings {
+		p("\n**Warning:** %s", escape(w))
+	}
 	if len(rep.Left) > 0 {
 		p("\n## Left to do, in this order\n")
 	}
@@ -73,6 +76,9 @@ func markdownItem(p func(string, ...any), item ItemReport) {
 		if f.Fix != "" {
 			p("%s    - Fix: %s", indent, escape(f.Fix))
 		}
+	}
+	for _, s := range item.Statements {
+		p("%s  - %s", indent, escape(s.Line()))
 	}
 	for _, c := range item.Plan {
 		p("%s  - Would: %s", indent, escape(c.Summary))

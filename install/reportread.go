@@ -74,6 +74,35 @@ type runEnd struct {
 	KeyID  string `json:"key_id"`
 }
 
+// runStart is the data of a run-started entry.
+type runStart struct {
+	Decision struct {
+		Policy  string      `json:"policy"`
+		Signers []Signatory `json:"signers"`
+	} `json:"decision"`
+	Bundle struct {
+		Digest  string `json:"digest"`
+		Product string `json:"product"`
+		Version string `json:"version"`
+		Release int64  `json:"release"`
+	} `json:"bundle"`
+	Checklist string `json:"checklist"`
+	Site      struct {
+		Name     string `json:"name"`
+		Platform string `json:"platform"`
+		Airgap   string `json:"airgap"`
+	} `json:"site"`
+	Tool string `json:"tool"`
+}
+
+func decodeStart(data []byte) (runStart, error) {
+	var fact runStart
+	if err := json.Unmarshal(data, &fact); err != nil {
+		return fact, fmt.Errorf("decode data: %w", err)
+	}
+	return fact, nil
+}
+
 // add takes an entry in.
 func (h *history) add(e Entry) error {
 	h.ended, h.last = nil, e.At
@@ -115,27 +144,9 @@ func (h *history) unfinished(head Head) (*Report, error) {
 	if h.started.Seq == 0 {
 		return nil, errors.New("no run has been started in this state directory")
 	}
-	var fact struct {
-		Decision struct {
-			Policy  string      `json:"policy"`
-			Signers []Signatory `json:"signers"`
-		} `json:"decision"`
-		Bundle struct {
-			Digest  string `json:"digest"`
-			Product string `json:"product"`
-			Version string `json:"version"`
-			Release int64  `json:"release"`
-		} `json:"bundle"`
-		Checklist string `json:"checklist"`
-		Site      struct {
-			Name     string `json:"name"`
-			Platform string `json:"platform"`
-			Airgap   string `json:"airgap"`
-		} `json:"site"`
-		Tool string `json:"tool"`
-	}
-	if err := json.Unmarshal(h.started.Data, &fact); err != nil {
-		return nil, &LedgerError{Line: int(h.started.Seq), Text: "decode data: " + err.Error()}
+	fact, err := decodeStart(h.started.Data)
+	if err != nil {
+		return nil, &LedgerError{Line: int(h.started.Seq), Text: err.Error()}
 	}
 	at, err := time.Parse(time.RFC3339Nano, h.started.At)
 	if err != nil {

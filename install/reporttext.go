@@ -48,6 +48,9 @@ func (rep *Report) Text() string {
 	for i, t := range rep.Left {
 		p("%3d. %s (%s)%s", i+1, t.Item, t.State, colon(printable(t.What)))
 	}
+	for _, w := range rep.Warnings {
+		p("\nWarning: %s", printable(w))
+	}
 	p("\nStatus: %s", rep.statusWords())
 	if line := rep.ledgerLine(); line != "" {
 		p("%s", line)
@@ -80,6 +83,9 @@ func (rep *Report) textItem(p func(string, ...any), item ItemReport) {
 		if f.Fix != "" {
 			p("  %s              fix: %s", indent, printable(f.Fix))
 		}
+	}
+	for _, s := range item.Statements {
+		p("  %s            %s", indent, s.Line())
 	}
 	for _, c := range item.Plan {
 		p("  %s            would: %s", indent, printable(c.Summary))

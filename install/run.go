@@ -34,6 +34,10 @@ type run struct {
 	outputs map[string]any // of settled items, secrets included
 	failed  string         // the first required item that failed
 	started time.Time
+	desk    bool // nothing runs but what people sign for
+
+	warnings  []string       // of the run as a whole
+	leaseFact map[string]any // what became of the lock against other machines, until it is written down
 }
 
 // Run runs the selected items. An Engine may run several times, one at a time.
@@ -50,7 +54,8 @@ func (e *Engine) Run(ctx context.Context) (*Report, error) {
 		Engine: e, st: st, rec: make(map[string]*itemRecord), fresh: make(map[string]bool),
 		reused: make(map[string]bool), outputs: make(map[string]any), started: e.opts.Now().UTC(),
 	}
-	report, err := r.all(ctx)
+	st.onWrite = e.opts.onWrite
+	report, err := r.guarded(ctx, r.all)
 	return report, errors.Join(err, st.close())
 }
 
@@ -172,6 +177,9 @@ func (r *run) begin() error {
 		}
 	}
 	r.st.run, r.st.ledger.runID = snap, snap.RunID
+	if err := errors.Join(r.checkPeople(), r.keepChecklist()); err != nil {
+		return err
+	}
 	if old == nil {
 		if err := r.st.save(); err != nil {
 			return err
@@ -180,7 +188,7 @@ func (r *run) begin() error {
 	if err := r.st.record("", eventRunStarted, r.facts()); err != nil {
 		return err
 	}
-	if err := r.leftovers(); err != nil {
+	if err := errors.Join(r.noteLease(), r.leftovers()); err != nil {
 		return err
 	}
 	for _, n := range r.plan.nodes {
@@ -390,6 +398,7 @@ func (r *run) end(n *node, state State, reason string, findings ...findingRecord
 // A process that dies in between finds the item as it was and does it again.
 func (r *run) conclude(n *node, rec *itemRecord) error {
 	id := n.item.ID
+	r.takeRisk(n, rec)
 	if err := r.st.record(id, eventFinished, rec); err != nil {
 		return err
 	}

@@ -140,7 +140,17 @@ type store struct {
 	key    []byte
 	ledger *ledger
 	run    *snapshot
+	memory *memory
 	cut    []byte // a torn line found at open, no longer in the file
+
+	onWrite func() // for tests: called before and after each write
+}
+
+// writes tells a test that a write begins or has ended.
+func (s *store) writes() {
+	if s.onWrite != nil {
+		s.onWrite()
+	}
 }
 
 // openStore opens or creates a state directory, takes its lock and checks that
@@ -291,7 +301,7 @@ func (s *store) openLedger(actor Actor, now func() time.Time) error {
 	if err != nil {
 		return fmt.Errorf("open ledger: %w", err)
 	}
-	s.ledger = &ledger{f: f, now: now, actor: actor}
+	s.ledger, s.memory = &ledger{f: f, now: now, actor: actor}, newMemory()
 	tail, at, err := tornTail(f)
 	if err != nil {
 		return err
@@ -311,7 +321,7 @@ func (s *store) openLedger(actor Actor, now func() time.Time) error {
 		if t, err := time.Parse(time.RFC3339Nano, e.At); err == nil {
 			s.ledger.last = t
 		}
-		return nil
+		return s.remember(e)
 	})
 	if err != nil {
 		return err
@@ -357,6 +367,8 @@ func (s *store) save() error {
 // writeFile gives name the content data, whole or not at all, also across a
 // power cut.
 func (s *store) writeFile(name string, data []byte) error {
+	s.writes()
+	defer s.writes()
 	tmp := name + ".partial"
 	f, err := s.root.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
@@ -422,14 +434,76 @@ func (s *store) record(item, event string, v any) error {
 	if err != nil {
 		return err
 	}
-	sum := sumOf(raw)
+	sum, inline := sumOf(raw), raw
 	if len(raw) > maxInline {
 		if _, err := s.keep(raw); err != nil {
 			return err
 		}
-		raw = nil
+		inline = nil
 	}
-	return s.ledger.append(item, event, sum, raw)
+	s.writes()
+	if err := s.ledger.append(item, event, sum, inline); err != nil {
+		return err
+	}
+	s.writes()
+	return s.memory.add(s.ledger.head, item, event, raw)
+}
+
+// remember takes an entry that was read into memory. What run.json does not know
+// yet, because the process died before it was written, is put into it: an item
+// that the ledger calls finished is finished.
+func (s *store) remember(e Entry) error {
+	if len(e.Data) == 0 {
+		var err error
+		if e.Data, err = s.artifact(e.DataSHA256); err != nil {
+			return &LedgerError{Line: int(e.Seq), Text: err.Error()}
+		}
+	}
+	if s.run != nil && e.Seq > s.run.Ledger.Seq && e.Item != "" {
+		if err := s.replay(e); err != nil {
+			return &LedgerError{Line: int(e.Seq), Text: "decode data: " + err.Error()}
+		}
+	}
+	return s.memory.add(Head{Seq: e.Seq, Hash: e.Hash}, e.Item, e.Event, e.Data)
+}
+
+// replay does to run.json what the process did after it wrote e, had it lived.
+func (s *store) replay(e Entry) error {
+	rec := new(itemRecord)
+	if old := s.run.Items[e.Item]; old != nil {
+		*rec = *old
+	}
+	switch e.Event {
+	case eventStarted:
+		var fact struct {
+			Attempt   int    `json:"attempt"`
+			InputHash string `json:"input_hash"`
+		}
+		if err := json.Unmarshal(e.Data, &fact); err != nil {
+			return err
+		}
+		*rec = itemRecord{State: StateRunning, Attempt: fact.Attempt, InputHash: fact.InputHash, Actor: e.Actor}
+	case eventFinished:
+		*rec = itemRecord{}
+		if err := json.Unmarshal(e.Data, rec); err != nil {
+			return err
+		}
+		rec.Seq = e.Seq
+	case eventStale:
+		var fact struct {
+			Reason string `json:"reason"`
+		}
+		if err := json.Unmarshal(e.Data, &fact); err != nil {
+			return err
+		}
+		rec.State, rec.Reason = StateStale, fact.Reason
+	case eventInterrupted:
+		rec.State, rec.Reason = StatePending, "the run ended in the middle of it"
+	default:
+		return nil
+	}
+	s.run.Items[e.Item] = rec
+	return nil
 }
 
 // seal returns the HMAC of a secret under this state's own key, so that equal

@@ -21,6 +21,7 @@ func (s *Site) check(d *document) {
 	if s.Identity != nil {
 		d.keyReference(s.Identity.Key, path{"identity", "key"})
 	}
+	s.checkPeople(d)
 	d.filePath(s.State, path{"state"})
 	if s.Registry != nil {
 		s.Registry.check(d)
@@ -34,6 +35,28 @@ func (s *Site) check(d *document) {
 			d.at(p, "want %s", patternWords(inputPattern))
 		}
 		checkInput(d, v, p)
+	}
+}
+
+// checkPeople checks that nobody is listed twice for one role, and that one key
+// does not go by two names: signers are told apart by both.
+func (s *Site) checkPeople(d *document) {
+	listed := map[[2]string]bool{}
+	names := map[string]string{}
+	for i, who := range s.People {
+		p := path{"people", i}
+		d.fileReference(who.Key, p.with("key"))
+		if at := [2]string{who.Key, who.Role}; who.Key != "" && who.Role != "" {
+			if listed[at] {
+				d.at(p, "this key is listed for role %s already", quoted(who.Role))
+			}
+			listed[at] = true
+		}
+		if first, ok := names[who.Key]; ok && who.Key != "" && first != who.Name {
+			d.at(p.with("name"), "this key belongs to %s already", quoted(first))
+		} else if !ok {
+			names[who.Key] = who.Name
+		}
 	}
 }
 

@@ -7,6 +7,7 @@ type Site struct {
 	Platform   string          `yaml:"platform" json:"platform" jsonschema:"enum=eks,enum=ecs,enum=gke,enum=aks,enum=onprem"` // eks, ecs, gke, aks, onprem
 	Airgap     string          `yaml:"airgap" json:"airgap" jsonschema:"enum=isolated,enum=partial"`                          // isolated or partial
 	Identity   *Identity       `yaml:"identity,omitempty" json:"identity,omitempty"`
+	People     []Person        `yaml:"people,omitempty" json:"people,omitempty"` // who may sign statements and waivers
 	State      string          `yaml:"state,omitempty" json:"state,omitempty"`
 	Registry   *SiteRegistry   `yaml:"registry,omitempty" json:"registry,omitempty"`
 	Kubernetes *SiteKubernetes `yaml:"kubernetes,omitempty" json:"kubernetes,omitempty"`
@@ -17,6 +18,15 @@ type Site struct {
 type Identity struct {
 	Name string `yaml:"name" json:"name"`
 	Key  string `yaml:"key" json:"key"` // file:PATH
+}
+
+// Person says which key has which role at a site. A person with several roles
+// is listed once for each. The identity has the role operator unless it is
+// listed here too.
+type Person struct {
+	Name string `yaml:"name" json:"name" jsonschema:"minLength=1,maxLength=128"`
+	Role string `yaml:"role" json:"role" jsonschema:"pattern=^[a-z0-9][a-z0-9._-]*$,maxLength=128"`
+	Key  string `yaml:"key" json:"key"` // file:PATH of a PEM public key
 }
 
 // SiteRegistry is where images go. Password is a secret reference (env:NAME or

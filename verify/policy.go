@@ -79,11 +79,27 @@ func KeyPolicy(path string) (*Policy, error) {
 	if err != nil {
 		return nil, err
 	}
+	return onlySigner(s), nil
+}
+
+// PublicKeyPolicy is KeyPolicy for a key at hand.
+func PublicKeyPolicy(key crypto.PublicKey) (*Policy, error) {
+	if err := CheckKey(key); err != nil {
+		return nil, &KeyError{Reason: err.Error()}
+	}
+	fp, err := Fingerprint(key)
+	if err != nil {
+		return nil, err
+	}
+	return onlySigner(policySigner{Signer: Signer{Name: "key", Role: "signer", Fingerprint: fp}, key: key}), nil
+}
+
+func onlySigner(s policySigner) *Policy {
 	return &Policy{
 		name:    "key:" + s.Fingerprint,
 		doc:     manifests.Policy{Require: []manifests.Requirement{{Role: "signer", AtLeast: 1}}},
 		signers: []policySigner{s},
-	}, nil
+	}
 }
 
 func loadSigner(path, name, role string) (policySigner, error) {

@@ -22,6 +22,7 @@ import (
 // installFlags are the flags of install.
 type installFlags struct {
 	trustFlags
+	leaseFlags
 	site         string
 	state        string
 	phases       string
@@ -46,6 +47,7 @@ and changes nothing. --resume keeps what has passed and is still valid.`,
 		RunE: func(cmd *cobra.Command, list []string) error { return a.runInstall(cmd.Context(), list[0], f) },
 	}
 	f.trustFlags.add(cmd)
+	f.leaseFlags.add(cmd)
 	fl := cmd.Flags()
 	fl.StringVar(&f.site, "site", "site.yaml", "site `file`")
 	fl.StringVar(&f.state, "state", "", "state `directory` (default: the site's state, else .airlock/NAME beside the site file)")
@@ -74,7 +76,7 @@ func (a *app) runInstall(ctx context.Context, path string, f installFlags) error
 		Phases: f.phases, Items: f.items, KeepGoing: f.keepGoing, DryRun: f.dryRun, Resume: f.resume,
 		Actor: actor(site), Tool: buildVersion().Version, Now: time.Now, Listener: a.installEvents(),
 	}
-	if o.Sign, o.KeyID, err = a.identity(ctx, site, o.SiteDir, f.passwordFile); err != nil {
+	if err := a.identity(ctx, site, f.passwordFile, &o); err != nil {
 		return err
 	}
 	hosts, t, err := a.siteRegistry(ctx, site, o.SiteDir)
@@ -82,6 +84,9 @@ func (a *app) runInstall(ctx context.Context, path string, f installFlags) error
 		return err
 	}
 	o.Probes, o.Actions = a.kinds(hosts, t, site)
+	if err := a.offsite(site, hosts, t, &o, f.leaseFlags); err != nil {
+		return err
+	}
 	var floor int64
 	if !f.allowOlder {
 		if floor, err = install.Floor(o.State); err != nil {
@@ -100,13 +105,13 @@ func (a *app) runInstall(ctx context.Context, path string, f installFlags) error
 	if rep == nil {
 		return err
 	}
-	return errors.Join(a.installReport(rep, f.format), err, outcome(rep, o.State))
+	return errors.Join(a.installReport(rep, f.format), err, outcome(rep, o.State, deskFlags{site: f.site, state: f.state}))
 }
 
 // outcome turns the status of a run into the command's error. Everything that
 // was selected being done is success, whatever else is left; an interruption
 // is told by an error of its own.
-func outcome(rep *install.Report, state string) error {
+func outcome(rep *install.Report, state string, f deskFlags) error {
 	switch rep.Status {
 	case install.StatusDone, install.StatusSoFar, install.StatusPlanned:
 		return nil
@@ -114,7 +119,13 @@ func outcome(rep *install.Report, state string) error {
 	if rep.Stopped {
 		return nil
 	}
-	return &checklistOutcome{status: rep.Status, state: state}
+	e := &checklistOutcome{status: rep.Status, state: state}
+	for _, t := range rep.Left {
+		if t.State == install.StateWaiting && e.next == "" {
+			e.next = f.command("attest", t.Item)
+		}
+	}
+	return e
 }
 
 // reportForms are what a report can be written as.
@@ -182,25 +193,31 @@ func actor(site *manifests.Site) string {
 	return "unknown"
 }
 
-// identity opens the key that signs ledger checkpoints, where the site names one.
-func (a *app) identity(ctx context.Context, site *manifests.Site, dir, passwordFile string) (func([]byte) ([]byte, error), string, error) {
-	if site.Identity == nil {
-		return nil, "", nil
+// identity opens the key that signs ledger checkpoints, where the site names
+// one, and reads whose statements count.
+func (a *app) identity(ctx context.Context, site *manifests.Site, passwordFile string, o *install.Options) error {
+	var keys []*sign.Key
+	if site.Identity != nil {
+		path := identityPath(site, o.SiteDir)
+		k, err := sign.LoadKey(path, func() ([]byte, error) { return a.password(ctx, path, passwordFile, false) })
+		if err != nil {
+			return fmt.Errorf("site %s: identity.key: %w", site.Name, err)
+		}
+		o.Sign, o.KeyID = k.Blob, k.Fingerprint()
+		keys = append(keys, k)
 	}
-	path := resolvePath(dir, strings.TrimPrefix(site.Identity.Key, "file:"))
-	k, err := sign.LoadKey(path, func() ([]byte, error) { return a.password(ctx, path, passwordFile, false) })
-	if err != nil {
-		return nil, "", fmt.Errorf("site %s: identity.key: %w", site.Name, err)
-	}
-	return k.Blob, k.Fingerprint(), nil
+	var err error
+	o.People, err = people(site, o.SiteDir, keys...)
+	return err
 }
 
 // siteRegistry makes the clients that the site's registry block describes, and
 // the adapter for its registry.
 func (a *app) siteRegistry(ctx context.Context, site *manifests.Site, dir string) (*remote.Hosts, mirror.Target, error) {
 	extra := remote.Options{}
-	host := ""
+	host, to := "", ""
 	if r := site.Registry; r != nil {
+		to = r.To
 		host, _, _ = strings.Cut(r.To, "/")
 		extra.Target = host
 		if r.CA != "" {
@@ -221,7 +238,7 @@ func (a *app) siteRegistry(ctx context.Context, site *manifests.Site, dir string
 		hosts, err := a.hosts(extra)
 		return hosts, nil, err
 	}
-	return a.connect(ctx, host, loginFlags{}, extra)
+	return a.connect(ctx, to, loginFlags{}, extra)
 }
 
 // stateOf finds the state directory of a checklist command and says it.

@@ -1,22 +1,30 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
 
 	"github.com/airlock-project/airlock/install"
-	"github.com/airlock-project/airlock/verify"
 	"github.com/spf13/cobra"
 )
 
 func (a *app) checklistVerify() *cobra.Command {
-	var state, site, key string
+	var state, site string
+	var keys []string
 	cmd := &cobra.Command{
-		Use: "verify", Short: "Check that the record of an installation was not changed", Args: args(cobra.NoArgs),
-		RunE: func(*cobra.Command, []string) error { return a.runChecklistVerify(state, site, key) },
+		Use: "verify", Short: "Check that the record of an installation was not changed",
+		Long: `Checks the ledger's chain, the data and evidence behind it, and what people signed,
+with the keys that the site file lists. With --key the last entry must be covered
+by a checkpoint that one of those keys, or of the site's, signed.`,
+		Args: args(cobra.NoArgs),
+		RunE: func(*cobra.Command, []string) error { return a.runChecklistVerify(state, site, keys) },
 	}
 	stateFlags(cmd, &state, &site)
-	cmd.Flags().StringVar(&key, "key", "", "public key `file` of the operator: checks the signatures of checkpoints too")
+	cmd.Flags().StringSliceVar(&keys, "key", nil, "public key `file` of the operator: checks that the ledger is signed to its end; may be repeated")
 	return cmd
 }
 
@@ -25,37 +33,108 @@ func stateFlags(cmd *cobra.Command, state, site *string) {
 	cmd.Flags().StringVar(site, "site", "site.yaml", "site `file`")
 }
 
-func (a *app) runChecklistVerify(state, site, key string) error {
+// verifiedRecord is the result of checklist verify.
+type verifiedRecord struct {
+	install.Verification
+	Statements int // signed by people
+	Unlisted   int // of them, by keys that the site does not list: not checked
+}
+
+func (a *app) runChecklistVerify(state, site string, keyFiles []string) error {
 	dir, err := a.stateOf(state, site)
 	if err != nil {
 		return err
 	}
-	var check func(string, []byte, []byte) error
-	if key != "" {
-		p, err := verify.KeyPolicy(key)
-		if err != nil {
-			return err
-		}
-		check = func(_ string, payload, sig []byte) error { return p.CheckBlob(payload, sig) }
-	}
-	v, err := install.VerifyState(dir, check)
+	who, err := a.knownKeys(state, site, keyFiles)
 	if err != nil {
 		return err
 	}
-	return a.result(v, func(w io.Writer) {
-		fmt.Fprintf(w, "ledger is whole: %d entries, head %s\n", v.Head.Seq, v.Head.Hash)
-		switch {
-		case v.Checkpoints == 0:
-			fmt.Fprintln(w, "no checkpoints: nothing is signed, whoever can write the state directory can have written all of it anew")
-		case !v.Signed:
-			fmt.Fprintf(w, "%s; signatures were not checked: give --key\n", count(v.Checkpoints, "checkpoint"))
-		default:
-			fmt.Fprintf(w, "%s, signatures good, up to the last entry\n", count(v.Checkpoints, "checkpoint"))
-		}
-		if v.Checkpoints > 0 && !v.Covered {
-			fmt.Fprintln(w, "the last checkpoint does not cover the last entry: what came after it is not signed")
+	v, err := verifyCheckpoints(dir, who, len(keyFiles) > 0)
+	if err != nil {
+		return err
+	}
+	res := verifiedRecord{Verification: *v}
+	err = install.VerifyStatements(dir, who, func(_ install.Statement, listed bool) {
+		res.Statements++
+		if !listed {
+			res.Unlisted++
 		}
 	})
+	if err != nil {
+		return err
+	}
+	return a.result(res, func(w io.Writer) { printVerified(w, res) })
+}
+
+// knownKeys are those of flags, and of the site file where there is one.
+func (a *app) knownKeys(state, siteFile string, keyFiles []string) ([]install.Person, error) {
+	var out []install.Person
+	for _, path := range keyFiles {
+		who, err := person("key", "", path)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, who)
+	}
+	if _, err := os.Stat(siteFile); errors.Is(err, fs.ErrNotExist) && state != "" {
+		return out, nil
+	}
+	site, err := loadSite(siteFile)
+	if err != nil {
+		return nil, err
+	}
+	listed, err := people(site, filepath.Dir(siteFile))
+	return append(out, listed...), err
+}
+
+// verifyCheckpoints checks the record and the signatures over it. Unless must is
+// set, signatures are checked where their keys are known and nothing has to be
+// signed.
+func verifyCheckpoints(dir string, who []install.Person, must bool) (*install.Verification, error) {
+	stranger := false
+	check := func(keyID string, payload, sig []byte) error {
+		for _, p := range who {
+			if p.Fingerprint == keyID {
+				return p.Check(payload, sig)
+			}
+		}
+		stranger = true
+		return fmt.Errorf("it is signed by %s, whose public key is not given", keyID)
+	}
+	if must {
+		return install.VerifyState(dir, check)
+	}
+	v, err := install.VerifyState(dir, nil)
+	if err != nil || !v.Covered || len(who) == 0 {
+		return v, err
+	}
+	signed, err := install.VerifyState(dir, check)
+	if stranger {
+		return v, nil //nolint:nilerr // nothing was checked, and the result says so
+	}
+	return signed, err
+}
+
+func printVerified(w io.Writer, v verifiedRecord) {
+	fmt.Fprintf(w, "ledger is whole: %d entries, head %s\n", v.Head.Seq, v.Head.Hash)
+	switch {
+	case v.Checkpoints == 0:
+		fmt.Fprintln(w, "no checkpoints: nothing is signed, whoever can write the state directory can have written all of it anew")
+	case !v.Signed:
+		fmt.Fprintf(w, "%s; signatures were not checked: give --key\n", count(v.Checkpoints, "checkpoint"))
+	default:
+		fmt.Fprintf(w, "%s, signatures good, up to the last entry\n", count(v.Checkpoints, "checkpoint"))
+	}
+	if v.Checkpoints > 0 && !v.Covered {
+		fmt.Fprintln(w, "the last checkpoint does not cover the last entry: what came after it is not signed")
+	}
+	switch {
+	case v.Statements == 0:
+	case v.Unlisted == 0:
+		fmt.Fprintf(w, "%s, signatures and evidence good\n", count(v.Statements, "statement"))
+	default:
+		fmt.Fprintf(w, "%s, evidence good; %d by keys that the site does not list, whose signatures were not checked\n", count(v.Statements, "statement"), v.Unlisted)
+	}
 }
 
 // count says how many there are of something.
@@ -71,8 +150,9 @@ func (a *app) checklistReport() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "report", Short: "Show the report of the last run",
 		Long: `Shows the report of the last run, after checking that the ledger is whole and
-that the report is the one it names. Of a run that did not end it shows what the
-ledger knows. Signatures are checked by airlock checklist verify --key.`,
+that the report is the one it names, and what people signed with the keys that the
+site file lists. Of a run that did not end it shows what the ledger knows. The
+signatures of the ledger itself are checked by airlock checklist verify.`,
 		Args: args(cobra.NoArgs),
 		RunE: func(*cobra.Command, []string) error {
 			if err := a.reportForm(&format); err != nil {
@@ -84,6 +164,13 @@ ledger knows. Signatures are checked by airlock checklist verify --key.`,
 			}
 			rep, err := install.ReadReport(dir)
 			if err != nil {
+				return err
+			}
+			who, err := a.knownKeys(state, site, nil)
+			if err != nil {
+				return err
+			}
+			if err := install.VerifyStatements(dir, who, nil); err != nil {
 				return err
 			}
 			return a.installReport(rep, format)

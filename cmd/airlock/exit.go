@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/airlock-project/airlock/bundle"
 	"github.com/airlock-project/airlock/bundle/archive"
@@ -19,6 +20,7 @@ import (
 	"github.com/airlock-project/airlock/bundle/source/terraform"
 	"github.com/airlock-project/airlock/bundle/source/vendorarchive"
 	"github.com/airlock-project/airlock/install"
+	"github.com/airlock-project/airlock/install/offsite"
 	"github.com/airlock-project/airlock/manifests"
 	"github.com/airlock-project/airlock/mirror"
 	"github.com/airlock-project/airlock/mirror/target"
@@ -71,6 +73,7 @@ func (r rows) find(err error) (verdict, bool) {
 type checklistOutcome struct {
 	status install.Status
 	state  string
+	next   string // the command for the first person who has to state something
 }
 
 func (e *checklistOutcome) Error() string { return "checklist: " + string(e.status) }
@@ -230,6 +233,20 @@ func placeRows(l line) rows {
 		always[*install.InputError](exitUsage, "correct inputs: in the site file"),
 		always[*install.SelectionError](exitUsage, "airlock bundle install --dry-run shows phases and items"),
 		always[*install.MismatchError](exitUsage, "bundle, checklist and site do not belong together: check which medium and which site file"),
+		is(func(e *waitingError) verdict { return verdict{exitWaiting, "the next person runs: " + e.next} }),
+		is(statementVerdict),
+		is(func(e *install.SignerError) verdict { return signerVerdict(e) }),
+		is(func(e *install.EvidenceError) verdict {
+			return verdict{exitUsage, "airlock checklist show lists what evidence the item takes" + after(": ", strings.Join(e.Have, ", "))}
+		}),
+		always[*install.NoRunError](exitUsage, "airlock bundle install begins one; --state or --site name another place"),
+		always[*noIdentityError](exitUsage, "name your key with --key, or give the site an identity; airlock keygen makes one"),
+		is(func(e *install.HeldError) verdict {
+			return verdict{exitFailed, "wait for it to end; if that machine is gone, say --break-lock REASON, which goes into the ledger (the lock runs out by itself at " + e.By.Expires.UTC().Format(time.RFC3339) + ")"}
+		}),
+		always[*install.LostError](exitFailed, "nothing more was done here; find out who took the lock before you go on with --resume"),
+		always[*offsite.MissingError](exitUsage, "name the record with --from REGISTRY/PREFIX/airlock-state:TAG; each run has one"),
+		always[*offsite.ForeignError](exitContent, "somebody else uses that name in the registry: find out who, and remove it"),
 		always[*install.LockedError](exitFailed, "wait for the other run to end"),
 		always[*install.LedgerError](exitContent, "the record was changed or damaged: keep it as it is for the auditor and start with another --state"),
 		is(func(e *listenError) verdict { return e.verdict() }),
@@ -254,10 +271,25 @@ func outcomeVerdict(e *checklistOutcome) verdict {
 	case install.StatusFailed:
 		return verdict{exitItemFailed, "correct what the report names and run again with --resume"}
 	case install.StatusWaiting:
-		return verdict{exitWaiting, "the report says what waits for a person"}
+		return verdict{exitWaiting, "somebody has to sign: " + e.next + "; airlock checklist status shows who and what else"}
 	default:
 		return verdict{exitPartial, "the report says what is left, in the order to do it"}
 	}
+}
+
+func statementVerdict(e *install.StatementError) verdict {
+	if e.Probes {
+		return verdict{exitItemFailed, "nothing was signed: correct it first; airlock checklist status shows what is left"}
+	}
+	return verdict{exitUsage, "airlock checklist show lists what each item takes"}
+}
+
+func signerVerdict(e *install.SignerError) verdict {
+	who := "anybody whom the site lists"
+	if len(e.Roles) > 0 {
+		who = strings.Join(e.Roles, " or ")
+	}
+	return verdict{exitUsage, "nothing was signed: it takes a key with role " + who + "; people: in the site file says whose is which"}
 }
 
 // judge finds code and hint of an error.

@@ -6,14 +6,17 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 
 	"github.com/airlock-project/airlock/bundle/remote"
 	"github.com/airlock-project/airlock/manifests"
 	"github.com/airlock-project/airlock/mirror"
+	"github.com/airlock-project/airlock/mirror/target"
 	"github.com/airlock-project/airlock/verify"
 	"github.com/spf13/cobra"
 )
@@ -66,7 +69,7 @@ quay.io/jetstack/x:v1 goes to REGISTRY/PREFIX/jetstack/x:v1.`,
 	fl.StringVar(&f.verify, "verify", "head", "what to read back: `head`, sample or full")
 	fl.StringVar(&f.shard, "shard", "", "send the blobs of part `i/n` only, i from 0")
 	fl.BoolVar(&f.closing, "closing", false, "shards have sent the blobs: push what is left")
-	fl.IntVar(&f.workers, "workers", 0, "blobs sent at once (default 8)")
+	fl.IntVar(&f.workers, "workers", 0, "blobs sent at once (default 8, and 24 more while small ones wait)")
 	fl.StringVar(&f.mapFile, "relocation-map", "", "write the relocation map to `file`")
 	f.login.add(cmd)
 	f.job.add(cmd)
@@ -107,7 +110,7 @@ func (a *app) runMirror(ctx context.Context, path string, f mirrorFlags) error {
 	if err := f.check(); err != nil {
 		return err
 	}
-	o, err := a.mirrorOptions(ctx, f)
+	o, source, err := a.mirrorOptions(ctx, f)
 	if err != nil {
 		return err
 	}
@@ -121,7 +124,8 @@ func (a *app) runMirror(ctx context.Context, path string, f mirrorFlags) error {
 		if err != nil {
 			return err
 		}
-		return errors.Join(a.result(d, func(w io.Writer) { printPlan(w, d) }), conflicts(d))
+		d.CredentialSource = source()
+		return errors.Join(a.result(d, func(w io.Writer) { printPlan(w, d) }), stopped(d), conflicts(d))
 	}
 	var m manifests.RelocationMap
 	var res mirror.Result
@@ -134,33 +138,48 @@ func (a *app) runMirror(ctx context.Context, path string, f mirrorFlags) error {
 	if f.mapFile != "" && len(m.Entries) > 0 {
 		err = errors.Join(err, writeMap(f.mapFile, &m))
 	}
+	a.say("login at %s: %s", registryOf(f.to), source())
 	if len(m.Entries) == 0 && err != nil {
 		return err
 	}
 	return errors.Join(a.result(mirrored{m, counts(res)}, func(w io.Writer) { printMirrored(w, m, res) }), err)
 }
 
+func registryOf(to string) string {
+	host, _, _ := strings.Cut(to, "/")
+	return host
+}
+
 // check refuses flags before anything is opened.
 func (f mirrorFlags) check() error {
-	host, prefix, _ := strings.Cut(strings.TrimSuffix(f.to, "/"), "/")
-	switch {
-	case strings.Contains(f.to, "://"):
-		return &settingError{errors.New("--to: give REGISTRY[:PORT][/PREFIX] without a scheme"), "leave out what stands before the host; --plain-http HOST speaks HTTP"}
-	case f.workers < 0:
+	if f.workers < 0 {
 		return &usageError{fmt.Errorf("--workers %d: want 1 or more, or 0 for the default", f.workers)}
 	}
-	// Nothing of a target with an @ is quoted: text before it may be a password.
-	if strings.ContainsAny(f.to, "@?#%\\ ") {
-		return &settingError{errors.New("--to: give REGISTRY[:PORT][/PREFIX], without user name or query"), "--username and --password-file log in"}
-	}
-	name := prefix
-	if name == "" {
-		name = "any"
-	}
-	if _, err := remote.ParseReference(host + "/" + name); err != nil || strings.Contains(prefix, ":") {
-		return &settingError{fmt.Errorf("--to %q: not REGISTRY[:PORT][/PREFIX]", f.to), "a prefix is lower case letters and digits with single . _ - / between them, as in registry.example:5000/team/apps"}
+	if err := checkTarget("--to", f.to); err != nil {
+		return err
 	}
 	return checkMap(f.mapFile)
+}
+
+// checkTarget refuses what is not one registry with a prefix. Nothing of a
+// target with an @ is quoted: text before it may be a password.
+func checkTarget(name, to string) error {
+	host, prefix, _ := strings.Cut(strings.TrimSuffix(to, "/"), "/")
+	switch {
+	case strings.Contains(to, "://"):
+		return &settingError{fmt.Errorf("%s: give REGISTRY[:PORT][/PREFIX] without a scheme", name), "leave out what stands before the host; --plain-http HOST speaks HTTP"}
+	case strings.ContainsAny(to, ", ;") && !strings.Contains(to, "@"):
+		return &settingError{fmt.Errorf("%s %q: give one REGISTRY[:PORT][/PREFIX]", name, to), "run the command once for each registry"}
+	case strings.ContainsAny(to, "@?#%\\ "):
+		return &settingError{fmt.Errorf("%s: give REGISTRY[:PORT][/PREFIX], without user name or query", name), "--username and --password-file log in"}
+	}
+	if prefix == "" {
+		prefix = "any"
+	}
+	if _, err := remote.ParseReference(host + "/" + prefix); err != nil || strings.Contains(prefix, ":") {
+		return &settingError{fmt.Errorf("%s %q: not REGISTRY[:PORT][/PREFIX]", name, to), "a prefix is lower case letters and digits with single . _ - / between them, as in registry.example:5000/team/apps"}
+	}
+	return nil
 }
 
 // checkMap refuses, before anything is sent, a place for the relocation map
@@ -261,26 +280,34 @@ func mappingOf(f mirrorFlags) (mirror.Mapping, error) {
 }
 
 // mirrorOptions makes the options out of flags.
-func (a *app) mirrorOptions(ctx context.Context, f mirrorFlags) (mirror.Options, error) {
+// source says, after a run, whose credentials were shown.
+func (a *app) mirrorOptions(ctx context.Context, f mirrorFlags) (o mirror.Options, source func() string, err error) {
 	mapping, err := mappingOf(f)
 	if err != nil {
-		return mirror.Options{}, err
+		return o, nil, err
 	}
 	var shard mirror.Shard
 	if f.shard != "" {
 		if shard, err = mirror.ParseShard(f.shard); err != nil {
-			return mirror.Options{}, &usageError{err}
+			return o, nil, &usageError{err}
 		}
 	}
 	host, _, _ := strings.Cut(f.to, "/")
 	hosts, t, err := a.reach(ctx, f.to, f.login, 1) // the engine repeats requests itself
 	if err != nil {
-		return mirror.Options{}, err
+		return o, nil, err
+	}
+	login := stored(hosts, f.to)
+	source = func() string {
+		// A plan may end before the registry is shown a login. An error is the
+		// registry's to provoke.
+		_, _ = login(ctx)
+		return hosts.CredentialSource(host)
 	}
 	return mirror.Options{
 		To: f.to, Mapping: mapping, Hosts: hosts, Target: t, Workers: f.workers, Verify: mirror.Level(f.verify),
 		Record: f.record, Shard: shard, Closing: f.closing, CredentialSource: hosts.CredentialSource(host), Listener: a.listen(),
-	}, nil
+	}, source, nil
 }
 
 func printMirrored(w io.Writer, m manifests.RelocationMap, r mirror.Result) {
@@ -297,17 +324,61 @@ func printMirrored(w io.Writer, m manifests.RelocationMap, r mirror.Result) {
 }
 
 func printPlan(w io.Writer, d *mirror.Document) {
+	fmt.Fprintf(w, "%s (%s), login: %s\n", d.Target, d.Provider, d.CredentialSource)
 	for _, n := range d.Notices {
-		fmt.Fprintf(w, "%s: %s\n", n.Code, n.Text)
+		level := "note"
+		if n.Fatal {
+			level = "stop"
+		}
+		fmt.Fprintf(w, "%s      %s: %s\n", level, n.Code, strings.TrimSpace(n.Repository+" "+n.Text))
+		if n.Remedy != "" {
+			fmt.Fprintf(w, "%10s-> %s\n", "", n.Remedy)
+		}
 	}
 	for _, x := range d.Actions {
-		fmt.Fprintf(w, "%s %s\n", x.Kind, x.Name)
+		fmt.Fprintf(w, "%s %s%s\n", x.Kind, x.Name, settingsText(x.Settings))
 	}
 	for _, it := range d.Items {
-		fmt.Fprintf(w, "%-9s %s:%s  %s\n", it.State, it.Repository, it.Tag, shortDigest(it.Digest.String()))
+		fmt.Fprintf(w, "%-9s %s:%s  %s%s\n", it.State, it.Repository, it.Tag, shortDigest(it.Digest.String()), otherwise(it))
 	}
 	t := d.Totals
-	fmt.Fprintf(w, "would send up to %s, %s, in about %s\n", count(t.Blobs, "blob"), megabytes(t.Bytes), count(t.Requests, "request"))
+	mounts := ""
+	if t.Mounts > 0 {
+		mounts = fmt.Sprintf(", mount %d", t.Mounts)
+	}
+	fmt.Fprintf(w, "would send up to %s, %s%s, in about %s\n", count(t.Blobs, "blob"), megabytes(t.Bytes), mounts, count(t.Requests, "request"))
+}
+
+// otherwise says what stands in the way of an item.
+func otherwise(it mirror.ItemPlan) string {
+	var b strings.Builder
+	for _, t := range it.Tags {
+		if t.Have != "" && t.Have != t.Want {
+			fmt.Fprintf(&b, ", but %s is %s", t.Tag, shortDigest(t.Have.String()))
+		}
+	}
+	if b.Len() == 0 && it.Problem != "" {
+		b.WriteString("  " + it.Problem)
+	}
+	return b.String()
+}
+
+// settingsText writes the settings of what is going to be made.
+func settingsText(set map[string]string) string {
+	var b strings.Builder
+	for _, k := range slices.Sorted(maps.Keys(set)) {
+		fmt.Fprintf(&b, " %s=%s", k, set[k])
+	}
+	return b.String()
+}
+
+// stopped is the refusal that a run would end with.
+func stopped(d *mirror.Document) error {
+	fatal := slices.DeleteFunc(slices.Clone(d.Notices), func(n target.Notice) bool { return !n.Fatal })
+	if len(fatal) == 0 {
+		return nil
+	}
+	return &mirror.RefusedError{Target: d.Target, Notices: fatal}
 }
 
 // conflicts lists what a dry run found in the way.
@@ -330,10 +401,19 @@ func conflicts(d *mirror.Document) error {
 type refusedError []error
 
 func (e refusedError) Error() string {
-	if len(e) == 1 {
-		return e[0].Error()
+	const most = 10
+	var b strings.Builder
+	for i, err := range e {
+		if i == most {
+			fmt.Fprintf(&b, "; and %d more", len(e)-most)
+			break
+		}
+		if i > 0 {
+			b.WriteString("; ")
+		}
+		b.WriteString(err.Error())
 	}
-	return fmt.Sprintf("%v (and %d more)", e[0], len(e)-1)
+	return b.String()
 }
 
 func (e refusedError) Unwrap() []error { return e }

@@ -29,6 +29,7 @@ type loginFlags struct {
 	anonymous     bool
 	provider      string // "" finds out
 	noCreate      bool
+	createWith    []string
 }
 
 func (f *loginFlags) add(cmd *cobra.Command) {
@@ -39,6 +40,7 @@ func (f *loginFlags) add(cmd *cobra.Command) {
 	fl.BoolVar(&f.tokenStdin, "token-stdin", false, "read a bearer token for the registry from stdin")
 	fl.StringVar(&f.provider, "provider", "", "`product` of the registry, ecr, gar, acr, harbor or oci, where name and answers do not tell")
 	fl.BoolVar(&f.noCreate, "no-create", false, "make no repository or project: Terraform or somebody else owns them")
+	fl.StringArrayVar(&f.createWith, "create-with", nil, "`NAME=VALUE`, a setting of what is made: immutable, mutable-tags, scan, kms-key, tag.NAME (ecr), immutable, kms-key (gar), public, storage-limit (harbor); may be repeated")
 	fl.BoolVar(&f.anonymous, "anonymous", false, "show the registry no login, whatever is stored")
 }
 
@@ -104,11 +106,12 @@ func (a *app) reach(ctx context.Context, to string, f loginFlags, attempts int) 
 		return nil, nil, err
 	}
 	o.Attempts = attempts
-	return a.connect(ctx, host, f, o)
+	return a.connect(ctx, to, f, o)
 }
 
-// connect makes the clients that o describes, and the adapter for host.
-func (a *app) connect(ctx context.Context, host string, f loginFlags, o remote.Options) (*remote.Hosts, mirror.Target, error) {
+// connect makes the clients that o describes, and the adapter for a registry.
+func (a *app) connect(ctx context.Context, to string, f loginFlags, o remote.Options) (*remote.Hosts, mirror.Target, error) {
+	host, _, _ := strings.Cut(to, "/")
 	var t mirror.Target = oci.Target{}
 	// Adapters are made out of the client, and the client asks them: so late.
 	o.Native = func(h string) remote.Native {
@@ -121,7 +124,7 @@ func (a *app) connect(ctx context.Context, host string, f loginFlags, o remote.O
 	if err != nil {
 		return nil, nil, err
 	}
-	t, err = a.provider(ctx, host, f, hosts, o.Credentials[host])
+	t, err = a.provider(ctx, to, f, hosts, o.Credentials[host])
 	if err == nil && t.Limits().PreemptiveBasic {
 		err = hosts.Preempt(host)
 	}
@@ -132,7 +135,7 @@ func (a *app) connect(ctx context.Context, host string, f loginFlags, o remote.O
 // others say by an empty login that those of docker and podman apply.
 func native(t mirror.Target) remote.Native {
 	switch t.Kind() {
-	case "acr", "ecr", "gar":
+	case "acr", "ecr", "gar", "harbor":
 	default:
 		return nil
 	}
@@ -173,6 +176,9 @@ is stored either way. Ends with exit code 1 if pushing would fail.`,
 }
 
 func (a *app) runRegistryCheck(ctx context.Context, registry, repository string, write bool, f loginFlags) error {
+	if err := checkTarget("registry", registry); err != nil {
+		return err
+	}
 	// A check tells what is there now, so that one repetition is enough.
 	hosts, t, err := a.reach(ctx, registry, f, 2)
 	if err != nil {

@@ -32,7 +32,7 @@ func (f *jobFlags) add(cmd *cobra.Command) {
 // carried lists the flags of mirror, and global ones, that mean in a pod what
 // they mean here.
 func carried() []string {
-	return []string{"flatten", "keep-host", "map", "no-create", "plain-http", "provider", "resolve", "tag-suffix", "verify", "workers"}
+	return []string{"create-with", "flatten", "keep-host", "map", "no-create", "plain-http", "provider", "resolve", "tag-suffix", "verify", "workers"}
 }
 
 // renderJob writes the Jobs that would mirror the bundle in a volume.

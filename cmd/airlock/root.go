@@ -8,7 +8,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"net"
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -62,7 +62,7 @@ func (a *app) root() *cobra.Command {
 	f.StringVar(&a.output, "output", "text", "`format` of the result on stdout: text or json")
 	f.StringSliceVar(&a.plainHTTP, "plain-http", nil, "`host[:port]` to speak to without TLS; may be repeated")
 	f.StringSliceVar(&a.caFiles, "ca-file", nil, "PEM `file` of certificates to trust beside the system's; may be repeated")
-	f.StringSliceVar(&a.resolve, "resolve", nil, "connect to `HOST:IP` instead of asking DNS; may be repeated")
+	f.StringSliceVar(&a.resolve, "resolve", nil, "connect to `HOST:IP[:PORT]` instead of asking DNS; may be repeated")
 	f.StringVar(&a.authFile, "auth-file", "", "registry credentials in a `file` as docker and podman write it")
 
 	bundleCmd := a.group("bundle", "Make, look at, check and install bundles")
@@ -73,8 +73,8 @@ func (a *app) root() *cobra.Command {
 	policyCmd.AddCommand(a.policyInit(), a.policyCheck())
 	siteCmd := a.group("site", "Write and check site files")
 	siteCmd.AddCommand(a.siteInit(), a.siteCheck())
-	checklistCmd := a.group("checklist", "Look at the record of an installation")
-	checklistCmd.AddCommand(a.checklistReport(), a.checklistVerify())
+	checklistCmd := a.group("checklist", "Look at a checklist and its record, sign statements")
+	checklistCmd.AddCommand(a.checklistShow(), a.checklistStatus(), a.checklistAttest(), a.checklistWaive(), a.checklistReport(), a.checklistVerify(), a.checklistRestore())
 	suggest(root, "output", "text", "json")
 	for _, c := range bundleCmd.Commands() {
 		if c.Name() == "init" {
@@ -140,7 +140,7 @@ func (a *app) hosts(extra remote.Options) (*remote.Hosts, error) {
 	for _, r := range a.resolve {
 		host, ip, ok := splitResolve(r)
 		if !ok {
-			return nil, &usageError{fmt.Errorf("--resolve %q: want HOST:IP or HOST:PORT:IP", r)}
+			return nil, &usageError{fmt.Errorf("--resolve %q: want HOST:IP, with :PORT after either if it matters", r)}
 		}
 		o.Resolve[host] = ip
 	}
@@ -176,17 +176,26 @@ func (a *app) blame(err error) error {
 	return &settingError{err, "correct registry: in the site file, or the flags that name the registry"}
 }
 
-// splitResolve cuts HOST:IP and HOST:PORT:IP; the address may be IPv6 in brackets.
-func splitResolve(s string) (host, ip string, ok bool) {
-	i := strings.LastIndexByte(s, ':')
-	if j := strings.IndexByte(s, '['); j > 0 {
-		i = j - 1
+// splitResolve cuts HOST[:PORT]:IP[:PORT]; an IPv6 address is in brackets.
+func splitResolve(s string) (host, to string, ok bool) {
+	for i := range len(s) {
+		if s[i] != ':' || i == 0 {
+			continue
+		}
+		to := s[i+1:]
+		if bare, ok := strings.CutPrefix(to, "["); ok && strings.HasSuffix(bare, "]") {
+			to = strings.TrimSuffix(bare, "]")
+		} else if strings.Count(to, ":") > 1 && to[0] != '[' {
+			continue
+		}
+		if _, err := netip.ParseAddr(to); err == nil {
+			return s[:i], to, true
+		}
+		if _, err := netip.ParseAddrPort(to); err == nil {
+			return s[:i], to, true
+		}
 	}
-	if i <= 0 {
-		return "", "", false
-	}
-	host, ip = s[:i], strings.Trim(s[i+1:], "[]")
-	return host, ip, net.ParseIP(ip) != nil
+	return "", "", false
 }
 
 // result writes v to stdout: as JSON, or as the text that print writes. It is

@@ -40,6 +40,7 @@ func TestScript(t *testing.T) {
 			"vendor": cmdVendor,
 			"subst":  cmdSubst,
 			"chart":  cmdChart,
+			"lease":  cmdLease,
 		},
 	})
 }

@@ -167,7 +167,7 @@ func (b *bench) programs(ctx context.Context, given string) error {
 		return err
 	}
 	b.airlock = b.path("airlock")
-	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", b.airlock, "./cmd/airlock")
+	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags=-s -w", "-o", b.airlock, "./cmd/airlock")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if msg, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("build airlock: %w\n%s", err, msg)

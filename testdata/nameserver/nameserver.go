@@ -41,7 +41,7 @@ func Start(t testing.TB, h Handler) (address string) {
 		case err := <-done:
 			t.Fatal(err)
 		}
-		t.Cleanup(func() { _ = s.Shutdown(); <-done })
+		t.Cleanup(func() { _, _ = s.Shutdown(), <-done })
 	}
 	return address
 }

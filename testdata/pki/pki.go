@@ -139,7 +139,7 @@ func Listen(t testing.TB, conf *tls.Config, serve func(net.Conn)) (address strin
 	if conf != nil {
 		l = tls.NewListener(plain, conf)
 	}
-	t.Cleanup(func() { l.Close() })
+	t.Cleanup(func() { _ = l.Close() })
 	go func() {
 		for {
 			conn, err := l.Accept()

@@ -8,6 +8,8 @@ import (
 	"crypto/rand"
 	"encoding/json"
 	"encoding/pem"
+	"io"
+	"log"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -57,7 +59,9 @@ func Start(t testing.TB, change func(*Provider)) *Provider {
 		}
 		_, _ = w.Write([]byte(p.document()))
 	})
-	srv := httptest.NewTLSServer(mux)
+	srv := httptest.NewUnstartedServer(mux)
+	srv.Config.ErrorLog = log.New(io.Discard, "", 0) // clients that do not trust it are wanted
+	srv.StartTLS()
 	t.Cleanup(srv.Close)
 	p.URL, p.CA = srv.URL, filepath.Join(t.TempDir(), "ca.pem")
 	if err := os.WriteFile(p.CA, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: srv.Certificate().Raw}), 0o600); err != nil {

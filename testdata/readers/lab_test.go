@@ -52,6 +52,7 @@ images:
   - ref: %s
   - ref: %s
 charts: [{name: demo, path: chart}]
+modules: [{name: network, path: module}]
 files: [{path: docs, name: docs}]
 tools: {path: tools, platforms: [linux/amd64, linux/arm64]}
 `
@@ -80,6 +81,7 @@ func newLaboratory(ctx context.Context, dir, host string) (*laboratory, error) {
 		"chart/Chart.yaml":            []byte("apiVersion: v2\nname: demo\nversion: 1.2.3+build.4\n"),
 		"chart/values.yaml":           []byte("image: " + i.app + "\n"),
 		"chart/templates/deploy.yaml": []byte(deployment),
+		"module/main.tf":              []byte("output \"x\" { value = 1 }\n"),
 		"docs/runbook.md":             []byte("# Runbook\n"),
 		"tools/airlock-linux-amd64":   elf(62),  // EM_X86_64
 		"tools/airlock-linux-arm64":   elf(183), // EM_AARCH64

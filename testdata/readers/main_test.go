@@ -21,7 +21,7 @@ import (
 const password = "correct horse"
 
 // programs must be in PATH; make test-all sees to it.
-var programs = []string{"containerd", "cosign", "crane", "ctr", "helm", "openssl", "sh", "sha256sum", "skopeo", "tar", "zstd"}
+var programs = []string{"containerd", "cosign", "crane", "ctr", "helm", "openssl", "oras", "sh", "sha256sum", "skopeo", "tar", "zstd"}
 
 // lab is what the tests share and only read: the binary and one signed bundle
 // that it made of images in a registry, a chart, files and stand-in tools.

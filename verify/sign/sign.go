@@ -25,6 +25,7 @@ import (
 
 // Key is a private key that can sign. It is safe for concurrent use.
 type Key struct {
+	path        string
 	signer      crypto.Signer
 	public      crypto.PublicKey
 	fingerprint string
@@ -91,11 +92,17 @@ func LoadKey(path string, password func() ([]byte, error)) (*Key, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Key{signer: signer, public: pub, fingerprint: fp}, nil
+	return &Key{path: path, signer: signer, public: pub, fingerprint: fp}, nil
 }
 
 // Fingerprint returns the fingerprint of the public key.
 func (k *Key) Fingerprint() string { return k.fingerprint }
+
+// Public returns the public key.
+func (k *Key) Public() crypto.PublicKey { return k.public }
+
+// Path returns the file that the key was read from.
+func (k *Key) Path() string { return k.path }
 
 // Blob signs data and returns a Sigstore bundle over it.
 func (k *Key) Blob(data []byte) ([]byte, error) {

@@ -55,7 +55,7 @@ func (p *primary) start(t *testing.T) string {
 	}
 	go func() { done <- s.ActivateAndServe() }()
 	<-up
-	t.Cleanup(func() { _ = s.Shutdown(); <-done })
+	t.Cleanup(func() { _, _ = s.Shutdown(), <-done })
 	return l.Addr().String()
 }
 
@@ -184,7 +184,7 @@ func TestUpdateRefused(t *testing.T) {
 		"unsigned":     {&primary{}, map[string]any{"key": nil, "secret": nil}, "DNS-10", "NOTAUTH"},
 		"race":         {&primary{race: rr(t, "mqtt.site-a.example. A 10.7.7.7")}, nil, "DNS-10", "another"},
 		"no effect":    {&primary{deaf: true}, nil, "DNS-11", "still says nothing"},
-		"no server":    {&primary{}, map[string]any{"server": silent.Addr().String()}, "DNS-07", "refused"},
+		"no server":    {&primary{}, map[string]any{"server": silent.Addr().String()}, "DNS-12", "refused"},
 		"nothing":      {&primary{}, map[string]any{"records": []any{map[string]any{"name": "x.site-a.example"}}}, "DNS-09", ""},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -17,7 +17,7 @@ import (
 
 // Codes.
 const (
-	codeSilent  = "DNS-07"
+	codeSilent  = "DNS-12"
 	codeNone    = "DNS-09"
 	codeRefused = "DNS-10"
 	codeProof   = "DNS-11"

@@ -128,7 +128,7 @@ func fetch(ctx context.Context, client *http.Client, from string) ([]byte, *Faul
 		return nil, &Fault{Code: CodeUnreachable, URL: from, Reason: "it is not a URL"}, nil //nolint:nilerr // the document named it
 	}
 	req.Header.Set("Accept", "application/json")
-	resp, body, err := web.Do(client, req, maxDocument)
+	resp, err := web.Do(client, req, maxDocument)
 	if ctx.Err() != nil {
 		return nil, nil, ctx.Err()
 	}
@@ -139,10 +139,10 @@ func fetch(ctx context.Context, client *http.Client, from string) ([]byte, *Faul
 		}
 		return nil, f, nil
 	}
-	if resp.StatusCode != http.StatusOK {
+	if resp.Code != http.StatusOK {
 		return nil, &Fault{Code: CodeUnreachable, URL: from, Reason: "it answers " + resp.Status}, nil
 	}
-	return body, nil, nil
+	return resp.Body, nil, nil
 }
 
 // read takes from the document what counts. The issuer has to be equal to the

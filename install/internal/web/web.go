@@ -57,23 +57,31 @@ func URL(s string) (*url.URL, error) {
 	return u, nil
 }
 
+// Answer is what came back, read and closed.
+type Answer struct {
+	Code   int
+	Status string // code and text
+	Media  string // Content-Type
+	Body   []byte
+}
+
 // Do sends req and reads the answer, of at most limit bytes. An error is a
 // *TrustError, or says in a person's words why there is no answer; it holds
 // neither the URL nor what was sent.
-func Do(client *http.Client, req *http.Request, limit int64) (*http.Response, []byte, error) {
+func Do(client *http.Client, req *http.Request, limit int64) (Answer, error) {
 	resp, err := client.Do(req)
 	if err != nil {
-		return nil, nil, reason(req.Context(), err)
+		return Answer{}, reason(req.Context(), err)
 	}
 	defer resp.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(resp.Body, limit+1))
 	if err != nil {
-		return nil, nil, reason(req.Context(), err)
+		return Answer{}, reason(req.Context(), err)
 	}
 	if int64(len(body)) > limit {
-		return nil, nil, fmt.Errorf("the answer is larger than %d bytes", limit)
+		return Answer{}, fmt.Errorf("the answer is larger than %d bytes", limit)
 	}
-	return resp, body, nil
+	return Answer{Code: resp.StatusCode, Status: resp.Status, Media: resp.Header.Get("Content-Type"), Body: body}, nil
 }
 
 func reason(ctx context.Context, err error) error {

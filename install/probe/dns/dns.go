@@ -208,13 +208,16 @@ func (v *view) look(ctx context.Context) error {
 			return ctx.Err()
 		}
 		if err != nil {
-			if v.failed(r.Name, "udp", err) {
+			if r.Absent || v.failed(r.Name, "udp", err) {
 				continue
 			}
 			return nil
 		}
 		v.judge(ctx, r, s)
 		v.seen[r.Name] = s
+		if r.Absent {
+			continue
+		}
 		if err := v.overTCP(ctx, r, s); err != nil {
 			return err
 		}

@@ -91,6 +91,7 @@ func TestRecords(t *testing.T) {
 		"loop":                  {[]string{zone(host+". CNAME b.example.", "b.example. CNAME "+host+".")}, target, nil, []string{"DNS-08"}, "b.example -> " + host},
 		"endless":               {[]string{zone(chain(30)...)}, target, nil, []string{"DNS-08"}, "xxx" + host},
 		"absent":                {[]string{zone("other.example. A 10.1.2.3")}, absent, nil, nil, ""},
+		"absent, SERVFAIL":      {[]string{nameserver.Start(t, rcode(dns.RcodeServerFailure))}, absent, nil, nil, ""},
 		"present, not absent":   {[]string{a}, absent, nil, []string{"DNS-02"}, "10.1.2.3"},
 		"authoritative differs": {[]string{a}, wanted, map[string]any{"authoritative": zone(host + ". A 10.9.9.9")}, []string{"DNS-02", "DNS-03"}, ""},
 		"nothing":               {[]string{a}, []any{map[string]any{"addresses": []any{"10.1.2.3"}}}, nil, []string{"DNS-09"}, ""},

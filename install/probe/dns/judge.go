@@ -14,17 +14,11 @@ import (
 // judge compares what a server says of a name with what is expected.
 func (v *view) judge(ctx context.Context, r record, s sight) {
 	switch {
+	case r.Absent && (s.rcode != dns.RcodeSuccess || len(s.addrs) == 0):
+		return
 	case s.rcode == dns.RcodeNameError || s.rcode == dns.RcodeSuccess && len(s.addrs) == 0:
-		if !r.Absent {
-			reason := "NXDOMAIN: the name does not exist"
-			if s.rcode == dns.RcodeSuccess {
-				reason = "the name exists and has no address"
-				if len(s.chain) > 0 {
-					reason = "it leads to " + s.chain[len(s.chain)-1] + ", which has no address"
-				}
-			}
-			v.add(codeMissing, r.Name, reason, map[string]string{"reason": reason})
-		}
+		reason := missing(s)
+		v.add(codeMissing, r.Name, reason, map[string]string{"reason": reason})
 		return
 	case s.rcode != dns.RcodeSuccess:
 		v.add(codeFailure, r.Name, resolve.Rcode(s.rcode), map[string]string{"rcode": resolve.Rcode(s.rcode)})
@@ -48,6 +42,16 @@ func (v *view) judge(ctx context.Context, r record, s sight) {
 	default:
 		v.judgeFamilies(r, s)
 	}
+}
+
+func missing(s sight) string {
+	switch {
+	case s.rcode == dns.RcodeNameError:
+		return "NXDOMAIN: the name does not exist"
+	case len(s.chain) > 0:
+		return "it leads to " + s.chain[len(s.chain)-1] + ", which has no address"
+	}
+	return "the name exists and has no address"
 }
 
 // judgeTarget accepts a chain through the target, and addresses that are those
@@ -127,6 +131,9 @@ func (v *view) public(ip netip.Addr) bool {
 func (a arguments) compare(views []*view) []install.Finding {
 	var out []install.Finding
 	for _, r := range a.Records {
+		if r.Absent {
+			continue // each server may say no in its way
+		}
 		var first *view
 		for _, v := range views {
 			s, ok := v.seen[r.Name]

@@ -61,6 +61,7 @@ type flow struct {
 // arguments are the step's with.
 type arguments struct {
 	Flows     []flow   `json:"flows"`
+	More      []flow   `json:"more"`      // after Flows
 	Endpoints []string `json:"endpoints"` // host:port each: more flows, with nothing but a connection
 	Deny      []string `json:"deny"`      // host:port each: must not be reachable
 	CA        string   `json:"ca"`        // PEM file; without it the system's authorities count
@@ -107,6 +108,7 @@ func (Probe) Run(ctx context.Context, in install.Input) (install.Result, error) 
 	if err != nil {
 		return install.Result{}, err
 	}
+	a.Flows = append(a.Flows, a.More...)
 	for _, e := range a.Endpoints {
 		a.Flows = append(a.Flows, flow{From: "this machine", To: e, Endpoint: e, Protocol: "tcp"})
 	}

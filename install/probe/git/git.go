@@ -166,18 +166,18 @@ func (s *session) do(ctx context.Context, method, path, query, media string, bod
 		}
 		req.SetBasicAuth(user, s.Password)
 	}
-	resp, answer, err := web.Do(s.client, req, maxAnswer)
+	answer, err := web.Do(s.client, req, maxAnswer)
 	if err != nil {
 		if _, ok := errors.AsType[*web.TrustError](err); ok {
 			return nil, &problem{codeTrust, err.Error()}
 		}
 		return nil, &problem{codeUnreachable, err.Error()}
 	}
-	return answer, judge(resp, media)
+	return answer.Body, judge(answer, media)
 }
 
-func judge(resp *http.Response, media string) error {
-	switch code := resp.StatusCode; {
+func judge(resp web.Answer, media string) error {
+	switch code := resp.Code; {
 	case code == http.StatusUnauthorized:
 		return &problem{codeCredentials, "it wants other credentials: " + resp.Status}
 	case code == http.StatusForbidden:
@@ -187,7 +187,7 @@ func judge(resp *http.Response, media string) error {
 	case code != http.StatusOK:
 		return &problem{codeOther, "it answers " + resp.Status}
 	}
-	if got := resp.Header.Get("Content-Type"); got != media {
+	if got := resp.Media; got != media {
 		return &problem{codeOther, fmt.Sprintf("what answers is not a Git server: its content is %.60q", got)}
 	}
 	return nil

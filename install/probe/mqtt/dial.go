@@ -18,7 +18,8 @@ type Dial struct{}
 // dialArguments are the step's with.
 type dialArguments struct {
 	Endpoint string `json:"endpoint"` // tls://host:port, or host:port
-	Address  string `json:"address"`  // host:port to connect to instead, such as a load balancer
+	Address  string `json:"address"`  // to connect to instead, such as a load balancer; its port is the endpoint's if it has none
+	External bool   `json:"external"` // an address is needed: the endpoint's name may not lead there yet
 	Name     string `json:"name"`     // sent as server name; default: the endpoint's host
 	CA       string `json:"ca"`       // PEM file: whether the chain is trusted is reported, not required
 	Timeout  string `json:"timeout"`
@@ -29,6 +30,7 @@ func (Dial) Codes() map[string][]string {
 	return map[string][]string{
 		codeUnreachable: {"endpoint", "host", "port", "reason"},
 		codeSyntax:      {"endpoint", "reason"},
+		codeInside:      {"endpoint", "host"},
 		codePlain:       {"endpoint", "reason"},
 		codeOpen:        {"endpoint"},
 		codeOther:       {"endpoint", "reason"},
@@ -48,16 +50,9 @@ func (Dial) Run(ctx context.Context, in install.Input) (install.Result, error) {
 	if err != nil {
 		return install.Result{}, err
 	}
-	target := a.Endpoint
-	if a.Address != "" {
-		target = a.Address
-	}
-	at, err := dial.Parse(target, "")
-	if err != nil {
-		return install.Result{Findings: []install.Finding{badEndpoint(target, err)}}, nil
-	}
-	if a.Name == "" {
-		a.Name = at.Host
+	at, problem := a.target()
+	if problem != nil {
+		return install.Result{Findings: []install.Finding{*problem}}, nil
 	}
 	conn, err := dial.TCP(ctx, at.Address(), wait)
 	if ctx.Err() != nil {
@@ -77,6 +72,32 @@ func (Dial) Run(ctx context.Context, in install.Input) (install.Result, error) {
 		return install.Result{}, ctx.Err()
 	}
 	return res, err
+}
+
+// target is where to connect; the name that clients use stays the endpoint's.
+func (a *dialArguments) target() (dial.Endpoint, *install.Finding) {
+	at, err := dial.Parse(a.Endpoint, "")
+	if err != nil {
+		f := badEndpoint(a.Endpoint, err)
+		return at, &f
+	}
+	if a.Name == "" {
+		a.Name = at.Host
+	}
+	if a.Address == "" {
+		if a.External {
+			return at, &install.Finding{
+				Code: codeInside, Detail: at.Host + ": no address outside the cluster is given",
+				Fields: map[string]string{"endpoint": at.Address(), "host": at.Host},
+			}
+		}
+		return at, nil
+	}
+	if at, err = dial.Parse(a.Address, at.Port); err != nil {
+		f := badEndpoint(a.Address, err)
+		return at, &f
+	}
+	return at, nil
 }
 
 func finding(code string, at dial.Endpoint, reason string) install.Result {

@@ -127,6 +127,9 @@ func TestDial(t *testing.T) {
 		"web server":     {pki.Listen(t, conf(), func(c net.Conn) { read(c); _, _ = io.WriteString(c, "HTTP/1.1 400 Bad\r\n\r\n") }), nil, []string{"MQTT-07"}, "does not speak MQTT"},
 		"silent":         {pki.Listen(t, conf(), func(net.Conn) { <-t.Context().Done() }), map[string]any{"timeout": "200ms"}, []string{"MQTT-07"}, "no answer"},
 		"nothing":        {"nothing.invalid:1984", map[string]any{"timeout": "20s"}, []string{"NET-01"}, "name"},
+		"at an address":  {"mqtt.invalid:1", map[string]any{"address": serve(t, new(deny), conf()), "name": "127.0.0.1", "external": true}, nil, "127.0.0.1"},
+		"no address":     {"mqtt.invalid:1", map[string]any{"external": true}, []string{"MQTT-03"}, "outside"},
+		"bad address":    {"mqtt.invalid:1", map[string]any{"address": "a b"}, []string{"MQTT-02"}, "host name"},
 		"no port":        {"mqtt.site-a.example", nil, []string{"MQTT-02"}, "port"},
 	} {
 		t.Run(name, func(t *testing.T) {

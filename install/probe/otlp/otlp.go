@@ -229,6 +229,6 @@ func (e *export) overHTTP(ctx context.Context, port string) bool {
 		return false
 	}
 	req.Header.Set("Content-Type", "application/json")
-	resp, _, err := web.Do(client, req, maxReply)
-	return err == nil && resp.StatusCode == http.StatusOK
+	resp, err := web.Do(client, req, maxReply)
+	return err == nil && resp.Code == http.StatusOK
 }

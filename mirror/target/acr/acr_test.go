@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/airlock-project/airlock/mirror/target"
+	"github.com/airlock-project/airlock/mirror/target/acr/acrtest"
 	"github.com/google/go-cmp/cmp"
 )
 
@@ -90,14 +91,14 @@ func TestServicePrincipal(t *testing.T) {
 			s := newStandIn(t)
 			tg := s.target(t, func(o *Options) {
 				o.Host, o.Trusted = tt.host, tt.trusted
-				o.LookupEnv = env("AZURE_TENANT_ID", tenant, "AZURE_CLIENT_ID", appID, "AZURE_CLIENT_SECRET", s.secret, "AZURE_AUTHORITY_HOST", tt.authority)
+				o.LookupEnv = env("AZURE_TENANT_ID", tenant, "AZURE_CLIENT_ID", appID, "AZURE_CLIENT_SECRET", s.Secret, "AZURE_AUTHORITY_HOST", tt.authority)
 			})
 			got, err := tg.Credential(t.Context())
 			if err != nil {
 				t.Fatal(err)
 			}
 			want := target.Credential{
-				Username: refreshUser, Password: s.refresh, Expires: s.now.Add(s.life),
+				Username: refreshUser, Password: s.Refresh, Expires: s.Now.Add(s.Life),
 				Source: "Entra ID, service principal " + appID + " (environment AZURE_CLIENT_SECRET)",
 			}
 			if diff := cmp.Diff(want, got); diff != "" {
@@ -108,11 +109,11 @@ func TestServicePrincipal(t *testing.T) {
 				"POST " + tt.login + "/" + tenant + "/oauth2/v2.0/token",
 				"POST " + tt.host + "/oauth2/exchange",
 			}
-			if diff := cmp.Diff(wantSeen, s.seen); diff != "" {
+			if diff := cmp.Diff(wantSeen, s.Seen); diff != "" {
 				t.Error(diff)
 			}
-			if s.forms[0]["tenant"][0] != tenant || len(s.leaks) > 0 {
-				t.Errorf("form %v, leaks %v", s.forms[0]["tenant"], s.leaks)
+			if s.Forms[0]["tenant"][0] != tenant || len(s.Leaks) > 0 {
+				t.Errorf("form %v, leaks %v", s.Forms[0]["tenant"], s.Leaks)
 			}
 		})
 	}
@@ -125,14 +126,14 @@ func TestCredentialRenews(t *testing.T) {
 		after time.Duration
 		calls int
 	}{{0, 1}, {2 * time.Hour, 1}, {49 * time.Minute, 1}, {2 * time.Minute, 2}, {time.Hour, 2}} {
-		s.mu.Lock()
-		s.now = s.now.Add(step.after)
-		s.refresh = token(s.now, s.life, "refresh")
-		s.mu.Unlock()
+		s.Mu.Lock()
+		s.Now = s.Now.Add(step.after)
+		s.Refresh = acrtest.Token(s.Now, s.Life, "refresh")
+		s.Mu.Unlock()
 		if _, err := tg.Credential(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		if n := s.count("POST contoso.azurecr.us/oauth2/exchange"); n != step.calls {
+		if n := s.Count("POST contoso.azurecr.us/oauth2/exchange"); n != step.calls {
 			t.Errorf("after %v: %d exchanges, want %d", step.after, n, step.calls)
 		}
 	}
@@ -154,7 +155,7 @@ func TestWorkloadIdentity(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c.Password != s.refresh || !strings.Contains(c.Source, "workload identity") {
+	if c.Password != s.Refresh || !strings.Contains(c.Source, "workload identity") {
 		t.Errorf("source %q", c.Source)
 	}
 }
@@ -187,7 +188,7 @@ func TestCertificate(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c.Password != s.refresh || !strings.Contains(c.Source, "AZURE_CLIENT_CERTIFICATE_PATH") {
+	if c.Password != s.Refresh || !strings.Contains(c.Source, "AZURE_CLIENT_CERTIFICATE_PATH") {
 		t.Errorf("source %q", c.Source)
 	}
 }
@@ -202,8 +203,8 @@ func TestManagedIdentity(t *testing.T) {
 			http.Error(w, "{}", http.StatusBadRequest)
 			return
 		}
-		reply(w, 200, map[string]any{
-			"access_token": s.access, "expires_on": fmt.Sprint(time.Now().Add(time.Hour).Unix()), "resource": "https://containerregistry.azure.net", "token_type": "Bearer", "client_id": appID,
+		acrtest.Reply(w, 200, map[string]any{
+			"access_token": s.Access, "expires_on": fmt.Sprint(time.Now().Add(time.Hour).Unix()), "resource": "https://containerregistry.azure.net", "token_type": "Bearer", "client_id": appID,
 		})
 	}))
 	t.Cleanup(meta.Close)
@@ -214,13 +215,13 @@ func TestManagedIdentity(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c.Password != s.refresh || c.Source != "Entra ID, managed identity "+appID {
+	if c.Password != s.Refresh || c.Source != "Entra ID, managed identity "+appID {
 		t.Errorf("source %q", c.Source)
 	}
 	if diff := cmp.Diff([]string{"https://containerregistry.azure.net " + appID}, asked); diff != "" {
 		t.Error(diff)
 	}
-	if _, ok := s.forms[0]["tenant"]; ok {
+	if _, ok := s.Forms[0]["tenant"]; ok {
 		t.Error("a tenant that nobody named")
 	}
 }
@@ -230,10 +231,10 @@ func TestGivenLogin(t *testing.T) {
 	login := target.Credential{Username: "admin", Password: "secret-of-admin", Source: "--username"}
 	tg := s.target(t, func(o *Options) { o.Login = login })
 	c, err := tg.Credential(t.Context())
-	if err != nil || c != login || len(s.seen) > 0 {
-		t.Errorf("%v, %v, %v", c.Source, err, s.seen)
+	if err != nil || c != login || len(s.Seen) > 0 {
+		t.Errorf("%v, %v, %v", c.Source, err, s.Seen)
 	}
-	s.metadata["team/a"] = `{"changeableAttributes":{"writeEnabled":true}}`
+	s.Metadata["team/a"] = `{"changeableAttributes":{"writeEnabled":true}}`
 	got, err := tg.Inspect(t.Context(), target.Request{Repositories: []target.Need{{Name: "team/a"}}})
 	if err != nil || got.Repositories["team/a"] != target.Present {
 		t.Errorf("%+v, %v", got, err)
@@ -244,7 +245,7 @@ func TestGivenLogin(t *testing.T) {
 func TestRedirectIsNotFollowed(t *testing.T) {
 	for _, path := range []string{"/oauth2/v2.0/token", "/oauth2/exchange", "/oauth2/token"} {
 		s := newStandIn(t)
-		s.fault = func(w http.ResponseWriter, r *http.Request) bool {
+		s.Fault = func(w http.ResponseWriter, r *http.Request) bool {
 			if !strings.HasSuffix(r.URL.Path, path) {
 				return false
 			}
@@ -255,7 +256,7 @@ func TestRedirectIsNotFollowed(t *testing.T) {
 		if err == nil {
 			t.Errorf("%s: no error", path)
 		}
-		for _, r := range s.seen {
+		for _, r := range s.Seen {
 			if strings.Contains(r, "evil.example") {
 				t.Errorf("%s: the redirect is followed", path)
 			}
@@ -268,7 +269,7 @@ func TestExchangeRefusesAnswer(t *testing.T) {
 		"no token": `{}`, "no JSON": `secret-x`, "huge": `{"refresh_token":"` + strings.Repeat("a", maxToken+1) + `"}`, "endless": strings.Repeat("secret-x", maxAnswer/8+1),
 	} {
 		s := newStandIn(t)
-		s.fault = func(w http.ResponseWriter, r *http.Request) bool {
+		s.Fault = func(w http.ResponseWriter, r *http.Request) bool {
 			if r.URL.Path != "/oauth2/exchange" {
 				return false
 			}
@@ -307,7 +308,7 @@ func TestOptions(t *testing.T) {
 // FuzzClaims holds that no token breaks the reader, and that times and names
 // are in bounds.
 func FuzzClaims(f *testing.F) {
-	f.Add(token(time.Unix(1, 0), time.Hour, "m"))
+	f.Add(acrtest.Token(time.Unix(1, 0), time.Hour, "m"))
 	f.Add("e30." + base64.RawURLEncoding.EncodeToString([]byte(`{"exp":1e400,"appid":"x"}`)) + ".")
 	f.Add("e30.e30=.x")
 	f.Add("..")
@@ -325,12 +326,12 @@ func FuzzClaims(f *testing.F) {
 func TestInspect(t *testing.T) {
 	s := newStandIn(t)
 	open := `{"changeableAttributes":{"writeEnabled":true}}`
-	s.metadata["open"] = open
-	s.metadata["open/tags"] = open
-	s.metadata["open/tags/_tags/v1"] = `{"tag":{"changeableAttributes":{"writeEnabled":false}}}`
-	s.metadata["open/tags/_tags/v2"] = `{"tag":{"changeableAttributes":{"writeEnabled":true}}}`
-	s.metadata["shut"] = `{"changeableAttributes":{"writeEnabled":false,"deleteEnabled":false}}`
-	s.metadata["silent"] = `{}`
+	s.Metadata["open"] = open
+	s.Metadata["open/tags"] = open
+	s.Metadata["open/tags/_tags/v1"] = `{"tag":{"changeableAttributes":{"writeEnabled":false}}}`
+	s.Metadata["open/tags/_tags/v2"] = `{"tag":{"changeableAttributes":{"writeEnabled":true}}}`
+	s.Metadata["shut"] = `{"changeableAttributes":{"writeEnabled":false,"deleteEnabled":false}}`
+	s.Metadata["silent"] = `{}`
 	req := target.Request{}
 	for _, n := range []string{"new", "open", "open/tags", "shut", "silent"} {
 		req.Repositories = append(req.Repositories, target.Need{Name: n, Tags: []string{"v1", "v2", "v3"}})
@@ -355,7 +356,7 @@ func TestInspect(t *testing.T) {
 	if !strings.Contains(got.Notices[0].Text, `: "v1"`) || strings.Contains(got.Notices[0].Text, "v2") {
 		t.Errorf("notice %+v", got.Notices[0])
 	}
-	s.hidden = true
+	s.Hidden = true
 	got, err = tg.Inspect(t.Context(), req)
 	if err != nil {
 		t.Fatal(err)
@@ -368,19 +369,19 @@ func TestInspect(t *testing.T) {
 			t.Errorf("%+v is asked for", bad)
 		}
 	}
-	s.fault = func(w http.ResponseWriter, r *http.Request) bool {
+	s.Fault = func(w http.ResponseWriter, r *http.Request) bool {
 		if !strings.HasPrefix(r.URL.Path, "/acr/") {
 			return false
 		}
-		refuse(w, 429, "TOOMANYREQUESTS", "too many requests")
+		acrtest.Refuse(w, 429, "TOOMANYREQUESTS", "too many requests")
 		return true
 	}
-	s.hidden = false
+	s.Hidden = false
 	_, err = tg.Inspect(t.Context(), req)
 	if p, ok := errors.AsType[*target.Problem](err); !ok || p.Code != target.Throttled {
 		t.Errorf("error %v", err)
 	}
-	if b, err := json.Marshal(got); err != nil || strings.Contains(string(b), s.refresh) {
+	if b, err := json.Marshal(got); err != nil || strings.Contains(string(b), s.Refresh) {
 		t.Errorf("secret in the state, or %v", err)
 	}
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/airlock-project/airlock/bundle/remote"
 	"github.com/airlock-project/airlock/mirror/target"
+	"github.com/airlock-project/airlock/mirror/target/acr/acrtest"
 	"oras.land/oras-go/v2/registry/remote/errcode"
 )
 
@@ -62,8 +63,8 @@ func TestExplainEntra(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			s := newStandIn(t)
-			s.now = s.now.Add(-tt.behind)
-			s.entra = map[string]any{"error": "invalid_client", "error_description": "echo of " + s.secret, "error_codes": []int{tt.aadsts}}
+			s.Now = s.Now.Add(-tt.behind)
+			s.Entra = map[string]any{"error": "invalid_client", "error_description": "echo of " + s.Secret, "error_codes": []int{tt.aadsts}}
 			tg := s.target(t)
 			_, err := tg.Credential(t.Context())
 			check(t, tg, err, tt.code, tt.remedy, tt.code != target.APIDisabled)
@@ -86,7 +87,7 @@ func TestExplainIdentity(t *testing.T) {
 	t.Run("certificate not trusted", func(t *testing.T) {
 		s := newStandIn(t)
 		tg := s.target(t, func(o *Options) {
-			o.HTTPClient = &http.Client{Transport: &http.Transport{DialContext: s.client.Transport.(*http.Transport).DialContext}}
+			o.HTTPClient = &http.Client{Transport: &http.Transport{DialContext: s.Client.Transport.(*http.Transport).DialContext}}
 		})
 		_, err := tg.Credential(t.Context())
 		if _, ok := errors.AsType[*remote.TLSError](err); !ok {
@@ -100,7 +101,7 @@ func TestExplainIdentity(t *testing.T) {
 	})
 	t.Run("no certificate in the file", func(t *testing.T) {
 		tg := newStandIn(t).target(t, func(o *Options) {
-			o.LookupEnv = env("AZURE_TENANT_ID", tenant, "AZURE_CLIENT_ID", appID, "AZURE_CLIENT_CERTIFICATE_PATH", "standin_test.go")
+			o.LookupEnv = env("AZURE_TENANT_ID", tenant, "AZURE_CLIENT_ID", appID, "AZURE_CLIENT_CERTIFICATE_PATH", "explain_test.go")
 		})
 		_, err := tg.Credential(t.Context())
 		check(t, tg, err, target.NoCredentials, "AZURE_CLIENT_ID", true)
@@ -128,11 +129,11 @@ func TestExplainExchange(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			s := newStandIn(t)
-			s.fault = func(w http.ResponseWriter, r *http.Request) bool {
+			s.Fault = func(w http.ResponseWriter, r *http.Request) bool {
 				if r.URL.Path != "/oauth2/exchange" {
 					return false
 				}
-				refuse(w, tt.status, tt.code, tt.message+" "+r.FormValue("access_token"))
+				acrtest.Refuse(w, tt.status, tt.code, tt.message+" "+r.FormValue("access_token"))
 				return true
 			}
 			tg := s.target(t)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"maps"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -26,7 +25,7 @@ func TestCredential(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := target.Credential{
-		Username: "AWS", Password: s.password, Expires: s.expires,
+		Username: "AWS", Password: s.Password, Expires: s.Expires,
 		Source: "Amazon ECR token, by environment AWS_ACCESS_KEY_ID",
 	}
 	if !got.Expires.Equal(want.Expires) {
@@ -36,7 +35,7 @@ func TestCredential(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}
-	if strings.Contains(got.Source, s.password) {
+	if strings.Contains(got.Source, s.Password) {
 		t.Error("the source holds the password")
 	}
 }
@@ -54,13 +53,13 @@ func TestCredentialRenews(t *testing.T) {
 		{2 * time.Second, 2},
 		{time.Hour, 2},
 	} {
-		s.mu.Lock()
-		s.now = s.now.Add(step.after)
-		if s.now.After(s.expires.Add(-renewBefore)) {
-			s.expires, s.password = s.now.Add(12*time.Hour), "secret-second-login"
+		s.Mu.Lock()
+		s.Now = s.Now.Add(step.after)
+		if s.Now.After(s.Expires.Add(-renewBefore)) {
+			s.Expires, s.Password = s.Now.Add(12*time.Hour), "secret-second-login"
 		}
-		want := s.password
-		s.mu.Unlock()
+		want := s.Password
+		s.Mu.Unlock()
 		c, err := tg.Credential(t.Context())
 		if err != nil {
 			t.Fatal(err)
@@ -68,7 +67,7 @@ func TestCredentialRenews(t *testing.T) {
 		if c.Password != want {
 			t.Errorf("after %v: an old login", step.after)
 		}
-		if n := s.count("GetAuthorizationToken"); n != step.calls {
+		if n := s.Count("GetAuthorizationToken"); n != step.calls {
 			t.Errorf("after %v: %d calls, want %d", step.after, n, step.calls)
 		}
 	}
@@ -90,7 +89,7 @@ func TestEndpoint(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			s := newStandIn(t)
-			s.region = tt.region
+			s.Region = tt.region
 			tg := s.target(t, func(o *Options) {
 				o.Host = tt.host
 				o.LookupEnv = env("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE", "AWS_SECRET_ACCESS_KEY", "k", "AWS_ENDPOINT_URL_ECR", tt.env, "AWS_REGION", "eu-central-1")
@@ -99,7 +98,7 @@ func TestEndpoint(t *testing.T) {
 			if _, err := tg.Credential(t.Context()); err != nil {
 				t.Fatal(err)
 			}
-			if diff := cmp.Diff([]string{tt.want}, slices.Sorted(maps.Keys(s.hosts))); diff != "" {
+			if diff := cmp.Diff([]string{tt.want}, s.Dialed()); diff != "" {
 				t.Error(diff)
 			}
 		})
@@ -136,7 +135,7 @@ func TestCredentialRefusesAnswer(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newStandIn(t)
-			s.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { s.write(w, 200, answer) })
+			s.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { s.Write(w, 200, answer) })
 			c, err := s.target(t).Credential(t.Context())
 			if err == nil || strings.Contains(err.Error(), "secret") || strings.Contains(err.Error(), "c2Vj") {
 				t.Errorf("error %v", err)
@@ -217,7 +216,7 @@ func TestInstanceRole(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c.Password != s.password || !strings.Contains(c.Source, "EC2") {
+	if c.Password != s.Password || !strings.Contains(c.Source, "EC2") {
 		t.Errorf("source %q", c.Source)
 	}
 }
@@ -230,7 +229,7 @@ func TestRedirectIsNotFollowed(t *testing.T) {
 	if _, err := s.target(t).Credential(t.Context()); err == nil {
 		t.Error("no error")
 	}
-	if s.hosts["evil.example:443"] {
+	if slices.Contains(s.Dialed(), "evil.example:443") {
 		t.Error("the redirect is followed")
 	}
 }

@@ -75,7 +75,7 @@ func (t *Target) Explain(err error) error {
 		cause := remote.Explain(err, t.apiHost())
 		if _, ok := errors.AsType[*remote.UnreachableError](cause); ok {
 			return problem(cause, "")(target.Unreachable, fmt.Sprintf(
-				"check network and DNS to %s; an isolated VPC needs interface endpoints com.amazonaws.%s.ecr.api and .ecr.dkr and a gateway endpoint for S3", t.apiHost(), t.host.region))
+				"check the region in the registry's name, and network and DNS to %s; an isolated VPC needs interface endpoints com.amazonaws.%s.ecr.api and .ecr.dkr and a gateway endpoint for S3", t.apiHost(), t.host.region))
 		}
 		return cause
 	}
@@ -119,6 +119,10 @@ func (t *Target) answer(resp *errcode.ErrorResponse) (target.Code, string) {
 		return t.refused()
 	case says(resp, "LimitExceeded"):
 		return target.QuotaExceeded, t.quota()
+	case resp.StatusCode == http.StatusForbidden && len(resp.Errors) == 0:
+		// An answer to HEAD has no words: a login that ended and rights that lack
+		// look the same.
+		return target.Denied, "log in again if the login shown is a stored one (an Amazon ECR login lasts 12 hours), or " + t.allow("", repo)
 	case resp.StatusCode == http.StatusForbidden:
 		return target.Denied, t.allow(deniedAction(resp), repo)
 	case resp.StatusCode == http.StatusMethodNotAllowed:

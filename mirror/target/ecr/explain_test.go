@@ -28,24 +28,24 @@ func TestExplainAPI(t *testing.T) {
 		remedy string
 		fatal  bool
 	}{
-		{name: "denied", fault: fault{"AccessDeniedException", "no"}, code: target.Denied, remedy: "ecr:GetAuthorizationToken"},
-		{name: "organization", fault: fault{"BlockedByOrganizationPolicyException", "no"}, code: target.Denied, remedy: "service control policy"},
-		{name: "key", fault: fault{"KmsException", "no"}, code: target.Denied, remedy: "kms:CreateGrant"},
-		{name: "expired", fault: fault{"ExpiredTokenException", "The security token included in the request is expired"}, code: target.LoginExpired, remedy: "renew", fatal: true},
-		{name: "other partition", fault: fault{"UnrecognizedClientException", "The security token included in the request is invalid."}, code: target.LoginRefused, remedy: "partition aws-us-gov: those used (environment AWS_ACCESS_KEY_ID)", fatal: true},
-		{name: "wrong secret", fault: fault{"InvalidSignatureException", "The request signature we calculated does not match"}, code: target.LoginRefused, remedy: "secret access key", fatal: true},
-		{name: "other region", fault: fault{"InvalidSignatureException", "Credential should be scoped to a valid region"}, env: vpce, code: target.WrongLocation, remedy: "us-gov-west-1"},
-		{name: "skew", fault: fault{"RequestTimeTooSkewed", "no"}, behind: 17 * time.Minute, code: target.ClockSkew, remedy: "17m0s behind", fatal: true},
-		{name: "skew, ahead", fault: fault{"RequestInTheFuture", "no"}, behind: -2 * time.Hour, code: target.ClockSkew, remedy: "2h0m0s ahead", fatal: true},
-		{name: "skew, as a signature", fault: fault{"InvalidSignatureException", "Signature expired"}, behind: 9 * time.Minute, code: target.ClockSkew, remedy: "9m0s behind", fatal: true},
-		{name: "quota", fault: fault{"LimitExceededException", "The maximum number of repositories has been reached"}, code: target.QuotaExceeded, remedy: "Service Quotas"},
-		{name: "throttled", fault: fault{"ThrottlingException", "Rate exceeded"}, code: target.Throttled, remedy: "again later"},
-		{name: "missing", fault: fault{"RepositoryNotFoundException", "no"}, code: target.RepositoryMissing, remedy: "create"},
-		{name: "unknown", fault: fault{"ServerException", "oops"}, code: ""},
+		{name: "denied", fault: fault{Code: "AccessDeniedException", Message: "no"}, code: target.Denied, remedy: "ecr:GetAuthorizationToken"},
+		{name: "organization", fault: fault{Code: "BlockedByOrganizationPolicyException", Message: "no"}, code: target.Denied, remedy: "service control policy"},
+		{name: "key", fault: fault{Code: "KmsException", Message: "no"}, code: target.Denied, remedy: "kms:CreateGrant"},
+		{name: "expired", fault: fault{Code: "ExpiredTokenException", Message: "The security token included in the request is expired"}, code: target.LoginExpired, remedy: "renew", fatal: true},
+		{name: "other partition", fault: fault{Code: "UnrecognizedClientException", Message: "The security token included in the request is invalid."}, code: target.LoginRefused, remedy: "partition aws-us-gov: those used (environment AWS_ACCESS_KEY_ID)", fatal: true},
+		{name: "wrong secret", fault: fault{Code: "InvalidSignatureException", Message: "The request signature we calculated does not match"}, code: target.LoginRefused, remedy: "secret access key", fatal: true},
+		{name: "other region", fault: fault{Code: "InvalidSignatureException", Message: "Credential should be scoped to a valid region"}, env: vpce, code: target.WrongLocation, remedy: "us-gov-west-1"},
+		{name: "skew", fault: fault{Code: "RequestTimeTooSkewed", Message: "no"}, behind: 17 * time.Minute, code: target.ClockSkew, remedy: "17m0s behind", fatal: true},
+		{name: "skew, ahead", fault: fault{Code: "RequestInTheFuture", Message: "no"}, behind: -2 * time.Hour, code: target.ClockSkew, remedy: "2h0m0s ahead", fatal: true},
+		{name: "skew, as a signature", fault: fault{Code: "InvalidSignatureException", Message: "Signature expired"}, behind: 9 * time.Minute, code: target.ClockSkew, remedy: "9m0s behind", fatal: true},
+		{name: "quota", fault: fault{Code: "LimitExceededException", Message: "The maximum number of repositories has been reached"}, code: target.QuotaExceeded, remedy: "Service Quotas"},
+		{name: "throttled", fault: fault{Code: "ThrottlingException", Message: "Rate exceeded"}, code: target.Throttled, remedy: "again later"},
+		{name: "missing", fault: fault{Code: "RepositoryNotFoundException", Message: "no"}, code: target.RepositoryMissing, remedy: "create"},
+		{name: "unknown", fault: fault{Code: "ServerException", Message: "oops"}, code: ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			s := newStandIn(t)
-			s.faults["GetAuthorizationToken"] = tt.fault
+			s.Faults["GetAuthorizationToken"] = tt.fault
 			tg := s.target(t, func(o *Options) {
 				o.Now = func() time.Time { return time.Now().Add(-tt.behind).Add(-500 * time.Millisecond).Round(time.Second) }
 				o.LookupEnv = env("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE", "AWS_SECRET_ACCESS_KEY", "secret-key-of-aws", "AWS_ENDPOINT_URL_ECR", tt.env)
@@ -85,8 +85,8 @@ func TestExplainWrongRegion(t *testing.T) {
 	s := newStandIn(t)
 	tg := s.target(t, func(o *Options) { o.Host = account + ".dkr.ecr.us-east-1.amazonaws.com" })
 	s.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		out, _ := s.answer("GetAuthorizationToken", nil)
-		s.write(w, 200, out)
+		out, _ := s.Answer("GetAuthorizationToken", nil)
+		s.Write(w, 200, out)
 	})
 	_, err := tg.Credential(t.Context())
 	check(t, tg, err, target.WrongLocation, "us-gov-west-1", false)
@@ -109,7 +109,7 @@ func TestExplainUnreachable(t *testing.T) {
 func TestExplainUntrusted(t *testing.T) {
 	s := newStandIn(t)
 	tg := s.target(t, func(o *Options) {
-		o.HTTPClient = &http.Client{Transport: &http.Transport{DialContext: s.client.Transport.(*http.Transport).DialContext}}
+		o.HTTPClient = &http.Client{Transport: &http.Transport{DialContext: s.Client.Transport.(*http.Transport).DialContext}}
 	})
 	_, err := tg.Inspect(t.Context(), request("a1"))
 	if _, ok := errors.AsType[*remote.TLSError](err); !ok {

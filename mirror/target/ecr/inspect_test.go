@@ -16,7 +16,7 @@ func (s *standIn) add(name string, settings ...any) {
 	for i := 0; i < len(settings); i += 2 {
 		r[settings[i].(string)] = settings[i+1]
 	}
-	s.repos[name] = r
+	s.Repos[name] = r
 }
 
 func request(names ...string) target.Request {
@@ -40,7 +40,7 @@ func TestInspect(t *testing.T) {
 	}{
 		{
 			name: "present", need: request("aa", "team/b"),
-			setup: func(s *standIn) { s.add("aa"); s.add("team/b"); s.mounting = "ENABLED" },
+			setup: func(s *standIn) { s.add("aa"); s.add("team/b"); s.Mounting = "ENABLED" },
 			want:  target.State{Repositories: map[string]target.Presence{"aa": target.Present, "team/b": target.Present}, CrossMount: target.MountAlways},
 		},
 		{
@@ -70,14 +70,14 @@ func TestInspect(t *testing.T) {
 			name: "managed elsewhere, made by the push", need: request("team/a", "teamx"),
 			setup: func(s *standIn) {
 				s.add("teamx")
-				s.templates = []map[string]any{{"prefix": "teamx", "appliedFor": []string{"REPLICATION"}}, {"prefix": "team", "appliedFor": []string{"CREATE_ON_PUSH"}}}
+				s.Templates = []map[string]any{{"prefix": "teamx", "appliedFor": []string{"REPLICATION"}}, {"prefix": "team", "appliedFor": []string{"CREATE_ON_PUSH"}}}
 			},
 			options: func(o *Options) { o.ManagedElsewhere = true },
 			want:    target.State{Repositories: map[string]target.Presence{"team/a": target.OnPush, "teamx": target.Present}},
 		},
 		{
 			name: "keep five", need: request("aa"),
-			setup: func(s *standIn) { s.add("aa"); s.policies["aa"] = keepFive },
+			setup: func(s *standIn) { s.add("aa"); s.Policies["aa"] = keepFive },
 			want: target.State{
 				Repositories: map[string]target.Presence{"aa": target.Present},
 				Notices:      []target.Notice{{Code: target.CleanUp, Repository: "aa"}},
@@ -86,7 +86,7 @@ func TestInspect(t *testing.T) {
 		},
 		{
 			name: "malformed policy", need: request("aa"),
-			setup: func(s *standIn) { s.add("aa"); s.policies["aa"] = "{" },
+			setup: func(s *standIn) { s.add("aa"); s.Policies["aa"] = "{" },
 			want: target.State{
 				Repositories: map[string]target.Presence{"aa": target.Present},
 				Notices:      []target.Notice{{Code: target.StateUnread, Repository: "aa"}},
@@ -104,7 +104,7 @@ func TestInspect(t *testing.T) {
 		},
 		{
 			name: "hidden", need: request("aa", "bb"),
-			setup: func(s *standIn) { s.add("bb"); s.hidden["aa"] = true },
+			setup: func(s *standIn) { s.add("bb"); s.Hidden["aa"] = true },
 			want: target.State{
 				Repositories: map[string]target.Presence{"aa": target.Forbidden, "bb": target.Present},
 				Notices:      []target.Notice{{Code: target.StateUnread}},
@@ -113,7 +113,10 @@ func TestInspect(t *testing.T) {
 		},
 		{
 			name: "policy hidden", need: request("aa"),
-			setup: func(s *standIn) { s.add("aa"); s.faults["GetLifecyclePolicy"] = fault{"AccessDeniedException", "no"} },
+			setup: func(s *standIn) {
+				s.add("aa")
+				s.Faults["GetLifecyclePolicy"] = fault{Code: "AccessDeniedException", Message: "no"}
+			},
 			want: target.State{
 				Repositories: map[string]target.Presence{"aa": target.Present},
 				Notices:      []target.Notice{{Code: target.StateUnread}},
@@ -122,7 +125,10 @@ func TestInspect(t *testing.T) {
 		},
 		{
 			name: "setting hidden", need: request("aa"),
-			setup: func(s *standIn) { s.add("aa"); s.faults["GetAccountSetting"] = fault{"AccessDeniedException", "no"} },
+			setup: func(s *standIn) {
+				s.add("aa")
+				s.Faults["GetAccountSetting"] = fault{Code: "AccessDeniedException", Message: "no"}
+			},
 			want: target.State{
 				Repositories: map[string]target.Presence{"aa": target.Present},
 				Notices:      []target.Notice{{Code: target.StateUnread}},
@@ -133,7 +139,7 @@ func TestInspect(t *testing.T) {
 			name: "no blob mounting in the partition", need: request("aa"),
 			setup: func(s *standIn) {
 				s.add("aa")
-				s.faults["GetAccountSetting"] = fault{"InvalidParameterException", "no"}
+				s.Faults["GetAccountSetting"] = fault{Code: "InvalidParameterException", Message: "no"}
 			},
 			want: target.State{Repositories: map[string]target.Presence{"aa": target.Present}},
 		},
@@ -164,7 +170,7 @@ func TestInspect(t *testing.T) {
 					t.Errorf("notice %+v, want a remedy with %q", n, tt.remedy)
 				}
 			}
-			if len(s.created) > 0 {
+			if len(s.Created) > 0 {
 				t.Error("Inspect created something")
 			}
 		})
@@ -185,7 +191,7 @@ func TestInspectBatches(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if n := s.count("DescribeRepositories"); n != 3+100 {
+	if n := s.Count("DescribeRepositories"); n != 3+100 {
 		t.Errorf("%d calls, want 3 batches and 100 single ones", n)
 	}
 	if len(got.Actions) != 1 || got.Actions[0].Name != "team/r150" || len(got.Repositories) != 230 {
@@ -197,7 +203,7 @@ func TestInspectErrors(t *testing.T) {
 	for _, op := range []string{"DescribeRepositories", "GetLifecyclePolicy", "GetAccountSetting"} {
 		s := newStandIn(t)
 		s.add("aa")
-		s.faults[op] = fault{"ThrottlingException", "Rate exceeded"}
+		s.Faults[op] = fault{Code: "ThrottlingException", Message: "Rate exceeded"}
 		_, err := s.target(t).Inspect(t.Context(), request("aa"))
 		if p, ok := errors.AsType[*target.Problem](err); !ok || p.Code != target.Throttled {
 			t.Errorf("%s: %v", op, err)

@@ -35,7 +35,7 @@ func TestPrepare(t *testing.T) {
 		"encryptionConfiguration":            map[string]any{"encryptionType": "KMS", "kmsKey": "alias/airlock"},
 		"tags":                               []any{map[string]any{"Key": "team", "Value": "x"}},
 	}}
-	if diff := cmp.Diff(want, s.created); diff != "" {
+	if diff := cmp.Diff(want, s.Created); diff != "" {
 		t.Error(diff)
 	}
 }
@@ -66,13 +66,13 @@ func TestPrepareRefuses(t *testing.T) {
 		if err := s.target(t).Prepare(t.Context(), []target.Action{good, bad}); err == nil {
 			t.Errorf("%+v is carried out", bad)
 		}
-		if len(s.calls) > 0 {
-			t.Errorf("%+v: calls %v", bad, s.calls)
+		if len(s.Calls) > 0 {
+			t.Errorf("%+v: calls %v", bad, s.Calls)
 		}
 	}
 	s := newStandIn(t)
 	tg := s.target(t, func(o *Options) { o.ManagedElsewhere = true })
-	if err := tg.Prepare(t.Context(), []target.Action{good}); err == nil || len(s.calls) > 0 {
+	if err := tg.Prepare(t.Context(), []target.Action{good}); err == nil || len(s.Calls) > 0 {
 		t.Errorf("repositories managed elsewhere are created: %v", err)
 	}
 	if err := tg.Prepare(t.Context(), nil); err != nil {
@@ -83,12 +83,12 @@ func TestPrepareRefuses(t *testing.T) {
 func TestPrepareDenied(t *testing.T) {
 	action := []target.Action{{Kind: "create-repository", Name: "team/a"}}
 	s := newStandIn(t)
-	s.faults["CreateRepository"] = fault{"AccessDeniedException", "User: arn:aws:iam::1:user/x is not authorized"}
+	s.Faults["CreateRepository"] = fault{Code: "AccessDeniedException", Message: "User: arn:aws:iam::1:user/x is not authorized"}
 	err := s.target(t).Prepare(t.Context(), action)
 	if p, ok := errors.AsType[*target.Problem](err); !ok || p.Code != target.Denied || !strings.Contains(p.Remedy, "ecr:CreateRepository") {
 		t.Errorf("error %v", err)
 	}
-	s.templates = []map[string]any{{"prefix": "ROOT", "appliedFor": []string{"CREATE_ON_PUSH"}}}
+	s.Templates = []map[string]any{{"prefix": "ROOT", "appliedFor": []string{"CREATE_ON_PUSH"}}}
 	if err := s.target(t).Prepare(t.Context(), action); err != nil {
 		t.Errorf("a template makes it on push: %v", err)
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/airlock-project/airlock/bundle/remote"
 	"github.com/airlock-project/airlock/mirror/target"
+	"github.com/airlock-project/airlock/mirror/target/gar/gartest"
 )
 
 func wif(t *testing.T, subject string, impersonate bool) map[string]any {
@@ -78,21 +79,21 @@ func metadataStandIn(t *testing.T, universe string) string {
 	tries := 0
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Header.Get("Metadata-Flavor") != "Google" || r.Header.Get("X-Forwarded-For") != "" {
-			reply(w, 403, "Missing Metadata-Flavor:Google header.")
+			gartest.Reply(w, 403, "Missing Metadata-Flavor:Google header.")
 			return
 		}
 		w.Header().Set("Metadata-Flavor", "Google")
 		switch r.URL.Path {
 		case "/computeMetadata/v1/instance/service-accounts/default/token":
 			if tries++; tries == 1 {
-				reply(w, 503, "not ready")
+				gartest.Reply(w, 503, "not ready")
 				return
 			}
-			reply(w, 200, `{"access_token":"ya29.metadata","expires_in":3599,"token_type":"Bearer"}`)
+			gartest.Reply(w, 200, `{"access_token":"ya29.metadata","expires_in":3599,"token_type":"Bearer"}`)
 		case "/computeMetadata/v1/universe/universe-domain":
-			reply(w, 200, universe+"\n")
+			gartest.Reply(w, 200, universe+"\n")
 		default:
-			reply(w, 404, "")
+			gartest.Reply(w, 404, "")
 		}
 	}))
 	t.Cleanup(srv.Close)
@@ -101,7 +102,7 @@ func metadataStandIn(t *testing.T, universe string) string {
 
 func TestCredentialRefused(t *testing.T) {
 	captive := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		reply(w, 200, `{"access_token":"x","expires_in":3599}`)
+		gartest.Reply(w, 200, `{"access_token":"x","expires_in":3599}`)
 	}))
 	defer captive.Close()
 	s3ns := metadataStandIn(t, "s3nsapis.fr")
@@ -111,15 +112,15 @@ func TestCredentialRefused(t *testing.T) {
 		code  target.Code
 		words string // of the remedy
 	}{
-		{"clock behind", func(s *standIn) map[string]string { s.skew = 2 * time.Hour; return s.keyEnv() }, target.ClockSkew, "behind oauth2.googleapis.com"},
-		{"clock ahead", func(s *standIn) map[string]string { s.skew = -time.Hour; return s.keyEnv() }, target.ClockSkew, "ahead of oauth2.googleapis.com"},
-		{"deleted key", func(s *standIn) map[string]string { s.deleted = true; return s.keyEnv() }, target.LoginRefused, "make a new key"},
+		{"clock behind", func(s *standIn) map[string]string { s.Skew = 2 * time.Hour; return s.keyEnv() }, target.ClockSkew, "behind oauth2.googleapis.com"},
+		{"clock ahead", func(s *standIn) map[string]string { s.Skew = -time.Hour; return s.keyEnv() }, target.ClockSkew, "ahead of oauth2.googleapis.com"},
+		{"deleted key", func(s *standIn) map[string]string { s.Deleted = true; return s.keyEnv() }, target.LoginRefused, "make a new key"},
 		{"endpoint down", func(s *standIn) map[string]string {
-			s.answers["POST /token"] = answer{503, "<html>"}
+			s.Answers["POST /token"] = answer{Status: 503, Body: "<html>"}
 			return s.keyEnv()
 		}, target.ServerFault, "run again later"},
 		{"throttled", func(s *standIn) map[string]string {
-			s.answers["POST /token"] = answer{429, `{"error":"rate_limit_exceeded"}`}
+			s.Answers["POST /token"] = answer{Status: 429, Body: `{"error":"rate_limit_exceeded"}`}
 			return s.keyEnv()
 		}, target.Throttled, "run again later"},
 		{"revoked user", func(s *standIn) map[string]string {
@@ -127,7 +128,7 @@ func TestCredentialRefused(t *testing.T) {
 		}, target.LoginRefused, "gcloud auth application-default login"},
 		{"subject refused", func(s *standIn) map[string]string { return s.fileEnv(wif(s.t, "other", true)) }, target.LoginRefused, "attribute condition"},
 		{"no impersonation", func(s *standIn) map[string]string {
-			s.answers["POST /v1/projects/-/serviceAccounts/m@acme.iam.gserviceaccount.com:generateAccessToken"] = answer{403, `{"error":{"code":403,"message":"Permission 'iam.serviceAccounts.getAccessToken' denied","status":"PERMISSION_DENIED"}}`}
+			s.Answers["POST /v1/projects/-/serviceAccounts/m@acme.iam.gserviceaccount.com:generateAccessToken"] = answer{Status: 403, Body: `{"error":{"code":403,"message":"Permission 'iam.serviceAccounts.getAccessToken' denied","status":"PERMISSION_DENIED"}}`}
 			return s.fileEnv(wif(s.t, "oidc-subject", true))
 		}, target.Denied, "roles/iam.workloadIdentityUser"},
 		{"subject file missing", func(s *standIn) map[string]string {
@@ -179,12 +180,12 @@ func TestCredentialUnreachable(t *testing.T) {
 	s := newStandIn(t)
 	env := s.keyEnv()
 	tg := s.target(env)
-	s.server.Close()
+	s.Server.Close()
 	_, err := tg.Credential(t.Context())
 	if e, ok := errors.AsType[*remote.UnreachableError](err); !ok || e.Host != "oauth2.googleapis.com" {
 		t.Errorf("error = %v, want one that says which host cannot be reached", err)
 	}
-	hosts, err := remote.New(remote.Options{Resolve: map[string]string{"oauth2.googleapis.com": newStandIn(t).server.Listener.Addr().String()}, Attempts: 1})
+	hosts, err := remote.New(remote.Options{Resolve: map[string]string{"oauth2.googleapis.com": newStandIn(t).Addr()}, Attempts: 1})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -205,18 +206,18 @@ func TestCredentialRefresh(t *testing.T) {
 		if _, err := tg.Credential(t.Context()); err != nil {
 			t.Fatalf("after %s: %v", after, err)
 		}
-		if s.issued != issued {
-			t.Errorf("after %s: %d tokens issued, want %d", after, s.issued, issued)
+		if s.Issued != issued {
+			t.Errorf("after %s: %d tokens issued, want %d", after, s.Issued, issued)
 		}
 	}
 	step(0, 1)
 	step(45*time.Minute, 1)
-	s.answers["POST /token"] = answer{503, ""}
+	s.Answers["POST /token"] = answer{Status: 503, Body: ""}
 	step(55*time.Minute, 1) // the endpoint is down, the token still good
 	now = time.Now().Add(2 * time.Hour)
 	if _, err := tg.Credential(t.Context()); err == nil {
 		t.Error("an expired token was handed out")
 	}
-	delete(s.answers, "POST /token")
+	delete(s.Answers, "POST /token")
 	step(55*time.Minute, 2)
 }

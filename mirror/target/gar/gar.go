@@ -89,12 +89,7 @@ func (t *Target) Kind() string { return "gar" }
 // Limits returns the path rule of the host. Manifests are those of the
 // distribution-spec. 18,000 writes a minute and project need no pacing here.
 func (t *Target) Limits() target.Limits {
-	segments := 3
-	if t.service.repository != "" {
-		segments = 2
-	}
 	return target.Limits{
-		SegmentsMin: segments,
 		CheckRepository: func(name string) error {
 			_, _, err := t.service.split(name)
 			return err

@@ -130,27 +130,27 @@ func TestInspect(t *testing.T) {
 		words    string // of the notice, remedy included
 		action   bool
 	}{
-		{name: "standard", setup: func(s *standIn) { s.repos[resource] = standard }, presence: target.Present},
-		{name: "remote", setup: func(s *standIn) { s.repos[resource] = `{"format":"DOCKER","mode":"REMOTE_REPOSITORY"}` }, presence: target.Present, code: target.NotPushable, fatal: true, words: "remote repository"},
-		{name: "virtual", setup: func(s *standIn) { s.repos[resource] = `{"format":"DOCKER","mode":"VIRTUAL_REPOSITORY"}` }, presence: target.Present, code: target.NotPushable, fatal: true, words: "virtual repository"},
-		{name: "npm", setup: func(s *standIn) { s.repos[resource] = `{"format":"NPM"}` }, presence: target.Present, code: target.NotPushable, fatal: true, words: `format "NPM"`},
+		{name: "standard", setup: func(s *standIn) { s.Repos[resource] = standard }, presence: target.Present},
+		{name: "remote", setup: func(s *standIn) { s.Repos[resource] = `{"format":"DOCKER","mode":"REMOTE_REPOSITORY"}` }, presence: target.Present, code: target.NotPushable, fatal: true, words: "remote repository"},
+		{name: "virtual", setup: func(s *standIn) { s.Repos[resource] = `{"format":"DOCKER","mode":"VIRTUAL_REPOSITORY"}` }, presence: target.Present, code: target.NotPushable, fatal: true, words: "virtual repository"},
+		{name: "npm", setup: func(s *standIn) { s.Repos[resource] = `{"format":"NPM"}` }, presence: target.Present, code: target.NotPushable, fatal: true, words: `format "NPM"`},
 		{name: "immutable", setup: func(s *standIn) {
-			s.repos[resource] = `{"format":"DOCKER","dockerConfig":{"immutableTags":true}}`
+			s.Repos[resource] = `{"format":"DOCKER","dockerConfig":{"immutableTags":true}}`
 		}, presence: target.Present, code: target.TagImmutable, words: "immutable"},
-		{name: "no permission", setup: func(s *standIn) { s.repos[resource] = standard; s.denied = true }, presence: target.Present, code: target.Denied, fatal: true, words: "mirror@acme.iam.gserviceaccount.com"},
+		{name: "no permission", setup: func(s *standIn) { s.Repos[resource] = standard; s.Denied = true }, presence: target.Present, code: target.Denied, fatal: true, words: "mirror@acme.iam.gserviceaccount.com"},
 		{name: "missing", presence: target.Missing, action: true},
 		{name: "missing, managed elsewhere", change: func(o *Options) { o.ManagedElsewhere = true }, presence: target.Missing, code: target.RepositoryMissing, fatal: true, words: "gcloud artifacts repositories create releases --repository-format=docker --location=europe-west1 --project=acme"},
 		{name: "wrong location", setup: func(s *standIn) {
-			s.answers["GET /v1/projects/acme/locations/europe-west1"] = answer{404, `{"error":{"code":404,"status":"NOT_FOUND"}}`}
+			s.Answers["GET /v1/projects/acme/locations/europe-west1"] = answer{Status: 404, Body: `{"error":{"code":404,"status":"NOT_FOUND"}}`}
 		}, presence: target.Missing, code: target.WrongLocation, fatal: true, words: "gcloud artifacts locations list"},
-		{name: "denied", setup: func(s *standIn) { s.answers[get] = answer{403, info("IAM_PERMISSION_DENIED")} }, presence: target.Forbidden, code: target.Denied, words: "roles/artifactregistry.writer"},
-		{name: "API disabled", setup: func(s *standIn) { s.answers[get] = answer{403, info("SERVICE_DISABLED")} }, presence: target.Forbidden, code: target.APIDisabled, fatal: true, words: "gcloud services enable artifactregistry.googleapis.com --project acme"},
-		{name: "perimeter", setup: func(s *standIn) { s.answers[get] = answer{403, info("SECURITY_POLICY_VIOLATED")} }, presence: target.Forbidden, code: target.Denied, fatal: true, words: "VPC Service Controls"},
+		{name: "denied", setup: func(s *standIn) { s.Answers[get] = answer{Status: 403, Body: info("IAM_PERMISSION_DENIED")} }, presence: target.Forbidden, code: target.Denied, words: "roles/artifactregistry.writer"},
+		{name: "API disabled", setup: func(s *standIn) { s.Answers[get] = answer{Status: 403, Body: info("SERVICE_DISABLED")} }, presence: target.Forbidden, code: target.APIDisabled, fatal: true, words: "gcloud services enable artifactregistry.googleapis.com --project acme"},
+		{name: "perimeter", setup: func(s *standIn) { s.Answers[get] = answer{Status: 403, Body: info("SECURITY_POLICY_VIOLATED")} }, presence: target.Forbidden, code: target.Denied, fatal: true, words: "VPC Service Controls"},
 		{name: "quota", setup: func(s *standIn) {
-			s.answers[get] = answer{429, `{"error":{"code":429,"status":"RESOURCE_EXHAUSTED"}}`}
+			s.Answers[get] = answer{Status: 429, Body: `{"error":{"code":429,"status":"RESOURCE_EXHAUSTED"}}`}
 		}, code: target.Throttled, words: "run again later"},
-		{name: "garbage", setup: func(s *standIn) { s.answers[get] = answer{200, `<html>`} }, code: target.StateUnread, words: "cannot be asked"},
-		{name: "flood", setup: func(s *standIn) { s.answers[get] = answer{200, strings.Repeat(" ", 2<<20)} }, code: target.StateUnread, words: "larger than 1 MiB"},
+		{name: "garbage", setup: func(s *standIn) { s.Answers[get] = answer{Status: 200, Body: `<html>`} }, code: target.StateUnread, words: "cannot be asked"},
+		{name: "flood", setup: func(s *standIn) { s.Answers[get] = answer{Status: 200, Body: strings.Repeat(" ", 2<<20)} }, code: target.StateUnread, words: "larger than 1 MiB"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -184,7 +184,7 @@ func TestInspect(t *testing.T) {
 			if n.Code != tt.code || n.Fatal != tt.fatal || !strings.Contains(n.Text+" "+n.Remedy, tt.words) {
 				t.Errorf("notice = %+v, want %q, fatal %t, %q", n, tt.code, tt.fatal, tt.words)
 			}
-			if a := s.shown[testHost]; a != "" {
+			if a := s.Shown[testHost]; a != "" {
 				t.Errorf("the registry host was shown %q", a)
 			}
 		})
@@ -200,8 +200,8 @@ func TestInspectNames(t *testing.T) {
 	if len(st.Notices) != 1 || st.Notices[0].Code != target.NameInvalid || !st.Notices[0].Fatal {
 		t.Errorf("notices = %+v", st.Notices)
 	}
-	if len(s.asked) != 0 {
-		t.Errorf("asked %v about a name that cannot be", s.asked)
+	if len(s.Asked) != 0 {
+		t.Errorf("asked %v about a name that cannot be", s.Asked)
 	}
 	check := s.target(s.keyEnv()).Limits().CheckRepository
 	if check("acme/releases") == nil || check("acme/releases/app") != nil {
@@ -211,7 +211,7 @@ func TestInspectNames(t *testing.T) {
 
 func TestInspectRefused(t *testing.T) {
 	s := newStandIn(t)
-	s.answers["GET /v1/projects/acme/locations/europe-west1/repositories/releases"] = answer{401, `{"error":{"code":401,"status":"UNAUTHENTICATED"}}`}
+	s.Answers["GET /v1/projects/acme/locations/europe-west1/repositories/releases"] = answer{Status: 401, Body: `{"error":{"code":401,"status":"UNAUTHENTICATED"}}`}
 	_, err := s.target(s.keyEnv()).Inspect(t.Context(), target.Request{Repositories: []target.Need{need("acme/releases/app")}})
 	if p, ok := errors.AsType[*target.Problem](err); !ok || p.Code != target.LoginRefused {
 		t.Errorf("error = %v", err)
@@ -252,7 +252,7 @@ func TestCleanup(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			s := newStandIn(t)
 			const resource = "projects/acme/locations/europe-west1/repositories/releases"
-			s.repos[resource] = `{"format":"DOCKER","cleanupPolicies":{` + tt.policies + `}}`
+			s.Repos[resource] = `{"format":"DOCKER","cleanupPolicies":{` + tt.policies + `}}`
 			inspect := func() []string {
 				st, err := s.target(s.keyEnv()).Inspect(t.Context(), target.Request{Repositories: []target.Need{need("acme/releases/app")}})
 				if err != nil {
@@ -270,7 +270,7 @@ func TestCleanup(t *testing.T) {
 			if d := cmp.Diff(tt.want, inspect()); d != "" {
 				t.Error(d)
 			}
-			s.repos[resource] = `{"format":"DOCKER","cleanupPolicyDryRun":true,"cleanupPolicies":{` + tt.policies + `}}`
+			s.Repos[resource] = `{"format":"DOCKER","cleanupPolicyDryRun":true,"cleanupPolicies":{` + tt.policies + `}}`
 			if got := inspect(); got != nil {
 				t.Errorf("policies in dry run: %v", got)
 			}
@@ -280,7 +280,7 @@ func TestCleanup(t *testing.T) {
 
 func TestPrepare(t *testing.T) {
 	s := newStandIn(t)
-	s.polls = 3
+	s.Polls = 3
 	tg := s.target(s.keyEnv(), func(o *Options) { o.ImmutableTags = true; o.KMSKey = "projects/acme/k" })
 	var waits []time.Duration
 	tg.pause = func(_ context.Context, d time.Duration) error { waits = append(waits, d); return nil }
@@ -302,13 +302,13 @@ func TestPrepare(t *testing.T) {
 		"format": "DOCKER", "mode": "STANDARD_REPOSITORY", "description": "filled by airlock mirror",
 		"dockerConfig": map[string]any{"immutableTags": true}, "kmsKeyName": "projects/acme/k",
 	}
-	if d := cmp.Diff(want, s.posted); d != "" {
+	if d := cmp.Diff(want, s.Posted); d != "" {
 		t.Error(d)
 	}
 	if err := tg.Prepare(t.Context(), st.Actions); err != nil {
 		t.Errorf("a second run: %v", err)
 	}
-	s.repos["projects/acme/locations/europe-west1/repositories/releases"] = `{"format":"NPM"}`
+	s.Repos["projects/acme/locations/europe-west1/repositories/releases"] = `{"format":"NPM"}`
 	if p, ok := errors.AsType[*target.Problem](tg.Prepare(t.Context(), st.Actions)); !ok || p.Code != target.NotPushable {
 		t.Error("someone made a repository of another format, and it was taken")
 	}
@@ -323,21 +323,21 @@ func TestPrepareRefused(t *testing.T) {
 		answer answer
 		code   target.Code
 	}{
-		{"denied", action, answer{403, `{"error":{"code":403,"status":"PERMISSION_DENIED"}}`}, target.Denied},
-		{"disabled", action, answer{403, `{"error":{"details":[{"reason":"SERVICE_DISABLED"}]}}`}, target.APIDisabled},
-		{"location", action, answer{400, `{"error":{"code":400,"status":"INVALID_ARGUMENT"}}`}, target.WrongLocation},
-		{"throttled", action, answer{429, `{}`}, target.Throttled},
-		{"failed operation", action, answer{200, `{"name":"projects/acme/locations/europe-west1/operations/x","done":true,"error":{"code":8,"message":"no"}}`}, target.Denied},
-		{"operation elsewhere", action, answer{200, `{"name":"../../evil"}`}, ""},
-		{"broken", action, answer{500, `{}`}, ""},
-		{"other location", target.Action{Kind: "create-repository", Name: "projects/acme/locations/us/repositories/releases"}, answer{200, `{"done":true}`}, ""},
-		{"other action", target.Action{Kind: "create-project", Name: action.Name}, answer{200, `{"done":true}`}, ""},
-		{"hostile name", target.Action{Kind: "create-repository", Name: "projects/acme/locations/europe-west1/repositories/../../x"}, answer{200, `{"done":true}`}, ""},
+		{"denied", action, answer{Status: 403, Body: `{"error":{"code":403,"status":"PERMISSION_DENIED"}}`}, target.Denied},
+		{"disabled", action, answer{Status: 403, Body: `{"error":{"details":[{"reason":"SERVICE_DISABLED"}]}}`}, target.APIDisabled},
+		{"location", action, answer{Status: 400, Body: `{"error":{"code":400,"status":"INVALID_ARGUMENT"}}`}, target.WrongLocation},
+		{"throttled", action, answer{Status: 429, Body: `{}`}, target.Throttled},
+		{"failed operation", action, answer{Status: 200, Body: `{"name":"projects/acme/locations/europe-west1/operations/x","done":true,"error":{"code":8,"message":"no"}}`}, target.Denied},
+		{"operation elsewhere", action, answer{Status: 200, Body: `{"name":"../../evil"}`}, ""},
+		{"broken", action, answer{Status: 500, Body: `{}`}, ""},
+		{"other location", target.Action{Kind: "create-repository", Name: "projects/acme/locations/us/repositories/releases"}, answer{Status: 200, Body: `{"done":true}`}, ""},
+		{"other action", target.Action{Kind: "create-project", Name: action.Name}, answer{Status: 200, Body: `{"done":true}`}, ""},
+		{"hostile name", target.Action{Kind: "create-repository", Name: "projects/acme/locations/europe-west1/repositories/../../x"}, answer{Status: 200, Body: `{"done":true}`}, ""},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			s := newStandIn(t)
-			s.answers[post] = tt.answer
+			s.Answers[post] = tt.answer
 			err := s.target(s.keyEnv()).Prepare(t.Context(), []target.Action{tt.action})
 			if err == nil {
 				t.Fatal("no error")
@@ -378,7 +378,7 @@ func TestExplain(t *testing.T) {
 		{"other", errors.New("cut"), "", ""},
 	}
 	s := newStandIn(t)
-	s.repos["projects/acme/locations/europe-west1/repositories/releases"] = `{"format":"DOCKER","dockerConfig":{"immutableTags":true}}`
+	s.Repos["projects/acme/locations/europe-west1/repositories/releases"] = `{"format":"DOCKER","dockerConfig":{"immutableTags":true}}`
 	tg := s.target(s.keyEnv())
 	if _, err := tg.Inspect(t.Context(), target.Request{Repositories: []target.Need{need("acme/releases/app")}}); err != nil {
 		t.Fatal(err)
@@ -420,19 +420,19 @@ func TestExplain(t *testing.T) {
 
 func TestTokenStaysWithItsHosts(t *testing.T) {
 	s := newStandIn(t)
-	s.repos["projects/acme/locations/europe-west1/repositories/releases"] = standard
-	s.answers["GET /v1/projects/acme/locations/europe-west1/repositories/other"] = answer{302, "https://sts.googleapis.com/take"}
+	s.Repos["projects/acme/locations/europe-west1/repositories/releases"] = standard
+	s.Answers["GET /v1/projects/acme/locations/europe-west1/repositories/other"] = answer{Status: 302, Body: "https://sts.googleapis.com/take"}
 	tg := s.target(s.fileEnv(wif(t, "oidc-subject", true)))
 	if _, err := tg.Inspect(t.Context(), target.Request{Repositories: []target.Need{need("acme/other/app"), need("acme/releases/app")}}); err != nil {
 		t.Fatal(err)
 	}
 	var hosts []string
-	for h, a := range s.shown {
+	for h, a := range s.Shown {
 		if strings.Contains(a, "ya29.") {
 			hosts = append(hosts, h)
 		}
 	}
-	if slices.Contains(s.asked, "GET sts.googleapis.com/take") {
+	if slices.Contains(s.Asked, "GET sts.googleapis.com/take") {
 		t.Error("a redirect of the API was followed")
 	}
 	if !slices.Equal(hosts, []string{"artifactregistry.googleapis.com"}) {

@@ -2,13 +2,7 @@ package gar
 
 import (
 	"bytes"
-	"crypto/tls"
 	"errors"
-	"fmt"
-	"io"
-	"log"
-	"net/http"
-	"net/http/httptest"
 	"strings"
 	"testing"
 
@@ -32,38 +26,8 @@ func registryStandIn(s *standIn) (addr, ca string) {
 			s.t.Error(err)
 		}
 	})
-	srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		s.mu.Lock()
-		if a := r.Header.Get("Authorization"); a != "" {
-			s.shown[r.Host] = a
-		}
-		_, exists := s.repos["projects/acme/locations/europe-west1/repositories/releases"]
-		s.mu.Unlock()
-		if r.URL.Path == "/v2/token" {
-			user, password, _ := r.BasicAuth()
-			if user != "oauth2accesstoken" || !strings.HasPrefix(password, "ya29.secret-") {
-				reply(w, 401, `{"errors":[{"code":"UNAUTHORIZED","message":"authentication failed"}]}`)
-				return
-			}
-			reply(w, 200, `{"token":"registry-token","expires_in":3600}`)
-			return
-		}
-		switch {
-		case r.Header.Get("Authorization") != "Bearer registry-token":
-			w.Header().Set("Www-Authenticate", fmt.Sprintf(`Bearer realm="https://%s/v2/token",service=%q`, testHost, testHost))
-			reply(w, 401, `{"errors":[{"code":"UNAUTHORIZED","message":"authentication required"}]}`)
-		case !exists:
-			reply(w, 404, `{"errors":[{"code":"NAME_UNKNOWN","message":"Repository \"releases\" not found"}]}`)
-		default:
-			reg.ServeHTTP(w, r)
-		}
-	}))
-	srv.Config.ErrorLog = log.New(io.Discard, "", 0)
-	cert, ca := certificate(s.t, testHost)
-	srv.TLS = &tls.Config{Certificates: []tls.Certificate{cert}}
-	srv.StartTLS()
-	s.t.Cleanup(srv.Close)
-	return srv.Listener.Addr().String(), ca
+	s.Registry.Behind = reg
+	return s.Addr(), s.CA
 }
 
 // TestPush goes from a key file to a blob in a repository that was made for it,

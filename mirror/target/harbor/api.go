@@ -62,7 +62,7 @@ func cut(s string) string {
 // call sends a request with the credential. A status of 400 and more, or a
 // redirect, is an *apiError; in is sent and out read as JSON where they are not nil.
 func (t *Target) call(ctx context.Context, method, path string, in, out any) error {
-	cred, err := t.Credential(ctx)
+	cred, err := t.loginFor(ctx)
 	if err != nil {
 		return err
 	}
@@ -155,7 +155,7 @@ func (t *Target) checkLogin(ctx context.Context) error {
 
 // account names who is logged in, for messages.
 func (t *Target) account() string {
-	switch name := t.cred.Username; {
+	switch name := t.user(); {
 	case name == "":
 		return "nobody"
 	case strings.Contains(name, "$"):
@@ -168,7 +168,7 @@ func (t *Target) account() string {
 // loginRemedy knows what shells do to the names of robots: "robot$p+ci" in
 // double quotes arrives as "robot+ci".
 func (t *Target) loginRemedy() string {
-	name := t.cred.Username
+	name := t.user()
 	if name == "robot" || strings.HasPrefix(name, "robot+") || strings.HasPrefix(name, "+") {
 		return fmt.Sprintf("write the robot's name in single quotes: %q looks as if the shell took the part after '$' for a variable", cut(name))
 	}

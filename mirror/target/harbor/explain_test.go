@@ -47,7 +47,7 @@ func TestExplain(t *testing.T) {
 		{"other", errors.New("cut"), "", ""},
 	}
 	s := newStandIn(t)
-	s.projects["apps"] = `{}`
+	s.Projects["apps"] = `{}`
 	tg := s.target(robotName, secret)
 	if _, err := tg.Inspect(t.Context(), request("apps/web")); err != nil {
 		t.Fatal(err)

@@ -11,6 +11,7 @@
 package harbor
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -34,7 +35,12 @@ type Options struct {
 	// environment of Harbor's Terraform provider is used, HARBOR_USERNAME and
 	// HARBOR_PASSWORD, if HARBOR_URL names this host.
 	Credential target.Credential
-	LookupEnv  func(string) (string, bool) // nil means os.LookupEnv
+	// Login returns what is to be shown to Host, found by all the ways that a
+	// user has: flags, auth files, docker's and podman's logins, and Credential
+	// of this package among them. Where it is set, API calls show that and
+	// nothing else; an empty one means that there is none. It is asked once.
+	Login     func(context.Context) (target.Credential, error)
+	LookupEnv func(string) (string, bool) // nil means os.LookupEnv
 
 	// ManagedElsewhere says that projects are made by other means, such as
 	// Terraform: a missing one is then a fatal notice, not an action.
@@ -49,10 +55,11 @@ type Target struct {
 	opts Options
 	base string // scheme and host
 	http *http.Client
-	cred target.Credential
+	cred target.Credential // of options or environment
 
-	mu    sync.Mutex
+	mu    sync.Mutex // guards what follows
 	login loginState
+	shown target.Credential // what API calls show; empty: not yet asked for
 }
 
 // loginState is what is known of the credential. Harbor's refusals of a wrong
@@ -126,7 +133,6 @@ func (t *Target) Kind() string { return "harbor" }
 func (t *Target) Limits() target.Limits {
 	return target.Limits{
 		RepositoryMax:   255,
-		SegmentsMin:     2,
 		PreemptiveBasic: true,
 		CheckRepository: func(name string) error {
 			_, _, err := t.split(name)
@@ -139,16 +145,58 @@ func (t *Target) Limits() target.Limits {
 // has no other. The error is a *target.Problem.
 func (t *Target) Credential(context.Context) (target.Credential, error) {
 	if t.cred.Username == "" || t.cred.Password == "" {
-		return target.Credential{}, &target.Problem{
-			Code:   target.NoCredentials,
-			Remedy: "give the name and secret of a user or robot account for " + t.opts.Host,
-			Err:    fmt.Errorf("find credentials for Harbor %s: there are none", t.opts.Host),
+		return target.Credential{}, t.noCredentials("there are none")
+	}
+	return t.cred, checkUser(t.cred)
+}
+
+func (t *Target) noCredentials(why string) error {
+	return &target.Problem{
+		Code:   target.NoCredentials,
+		Remedy: "log in with the name and secret of a user or robot account: docker login " + t.opts.Host + ", --username with --password-stdin, or HARBOR_URL, HARBOR_USERNAME and HARBOR_PASSWORD",
+		Err:    fmt.Errorf("find credentials for Harbor %s: %s", t.opts.Host, why),
+	}
+}
+
+func checkUser(c target.Credential) error {
+	if strings.Contains(c.Username, ":") {
+		return errors.New("use Harbor credentials: a user name with a colon cannot be sent")
+	}
+	return nil
+}
+
+// loginFor returns what API calls show.
+func (t *Target) loginFor(ctx context.Context) (target.Credential, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.shown.Username != "" {
+		return t.shown, nil
+	}
+	if t.opts.Login == nil {
+		c, err := t.Credential(ctx)
+		t.shown = c
+		return c, err
+	}
+	c, err := t.opts.Login(ctx)
+	if err != nil {
+		return target.Credential{}, err
+	}
+	if c.Username == "" || c.Password == "" {
+		why := "there are none"
+		if c.Source != "" {
+			why = "what there is (" + c.Source + ") is no name with a secret"
 		}
+		return target.Credential{}, t.noCredentials(why)
 	}
-	if strings.Contains(t.cred.Username, ":") {
-		return target.Credential{}, errors.New("use Harbor credentials: a user name with a colon cannot be sent")
-	}
-	return t.cred, nil
+	t.shown = c
+	return c, checkUser(c)
+}
+
+// user is the name that is shown, or "".
+func (t *Target) user() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return cmp.Or(t.shown.Username, t.cred.Username)
 }
 
 // NameError says that a repository name does not fit Harbor: nothing was sent.

@@ -10,6 +10,7 @@ import (
 
 	"github.com/airlock-project/airlock/bundle/remote"
 	"github.com/airlock-project/airlock/mirror/target"
+	"github.com/airlock-project/airlock/mirror/target/harbor/harbortest"
 	"github.com/google/go-cmp/cmp"
 )
 
@@ -20,30 +21,30 @@ func TestProbe(t *testing.T) {
 		want   bool
 	}{
 		{"harbor", answer{}, true},
-		{"other registry", answer{404, "404 page not found"}, false},
-		{"single sign-on in front", answer{302, ""}, false},
-		{"a page for everything", answer{200, "<html>"}, false},
-		{"other JSON", answer{200, `{"status":"ok"}`}, false},
-		{"flood", answer{200, strings.Repeat(" ", 2<<20)}, false},
+		{"other registry", answer{Status: 404, Body: "404 page not found"}, false},
+		{"single sign-on in front", answer{Status: 302, Body: ""}, false},
+		{"a page for everything", answer{Status: 200, Body: "<html>"}, false},
+		{"other JSON", answer{Status: 200, Body: `{"status":"ok"}`}, false},
+		{"flood", answer{Status: 200, Body: strings.Repeat(" ", 2<<20)}, false},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			s := newStandIn(t)
-			if tt.answer.status != 0 {
-				s.answers["GET /api/v2.0/systeminfo"] = tt.answer
+			if tt.answer.Status != 0 {
+				s.Answers["GET /api/v2.0/systeminfo"] = tt.answer
 			}
 			got, err := Probe(t.Context(), s.client(), testHost)
 			if err != nil || got != tt.want {
 				t.Errorf("Probe = %t, %v", got, err)
 			}
-			if len(s.shown) != 0 {
+			if len(s.Shown) != 0 {
 				t.Error("a credential was shown")
 			}
 		})
 	}
 	s := newStandIn(t)
 	c := s.client()
-	s.server.Close()
+	s.Server.Close()
 	_, err := Probe(t.Context(), c, testHost)
 	if _, ok := errors.AsType[*remote.UnreachableError](err); !ok {
 		t.Errorf("Probe of a host that is down = %v", err)
@@ -133,8 +134,8 @@ func TestLogin(t *testing.T) {
 			if strings.Contains(err.Error()+p.Remedy, tt.password) {
 				t.Error("the secret is shown")
 			}
-			if slices.Contains(s.asked, "GET /service/token") || slices.Contains(s.asked, "GET /api/v2.0/users/current") {
-				t.Errorf("asked where a wrong login is not told: %v", s.asked)
+			if slices.Contains(s.Asked, "GET /service/token") || slices.Contains(s.Asked, "GET /api/v2.0/users/current") {
+				t.Errorf("asked where a wrong login is not told: %v", s.Asked)
 			}
 		})
 	}
@@ -144,8 +145,8 @@ func TestInspect(t *testing.T) {
 	const get = "GET /api/v2.0/projects/apps"
 	quota := func(hard, used string) func(*standIn) {
 		return func(s *standIn) {
-			s.projects["apps"] = `{}`
-			s.answers[get+"/summary"] = answer{200, `{"quota":{"hard":{"storage":` + hard + `},"used":{"storage":` + used + `}}}`}
+			s.Projects["apps"] = `{}`
+			s.Answers[get+"/summary"] = answer{Status: 200, Body: `{"quota":{"hard":{"storage":` + hard + `},"used":{"storage":` + used + `}}}`}
 		}
 	}
 	tests := []struct {
@@ -158,43 +159,43 @@ func TestInspect(t *testing.T) {
 		words    string
 		action   bool
 	}{
-		{name: "there", setup: func(s *standIn) { s.projects["apps"] = `{"registry_id":0}` }, presence: target.OnPush},
+		{name: "there", setup: func(s *standIn) { s.Projects["apps"] = `{"registry_id":0}` }, presence: target.PresenceUnknown},
 		{name: "missing", presence: target.Missing, action: true},
 		{name: "missing, managed elsewhere", change: func(o *Options) { o.ManagedElsewhere = true }, presence: target.Missing, code: target.RepositoryMissing, fatal: true, words: `Harbor project "apps" does not exist`},
-		{name: "proxy cache", setup: func(s *standIn) { s.projects["apps"] = `{"registry_id":3}` }, presence: target.OnPush, code: target.NotPushable, fatal: true, words: "proxy cache"},
-		{name: "no right to push", setup: func(s *standIn) { s.projects["apps"] = `{}`; s.push = nil }, presence: target.OnPush, code: target.Denied, fatal: true, words: `robot "robot$apps+mirror" lacks repository:push on project apps`},
-		{name: "read-only", setup: func(s *standIn) { s.projects["apps"] = `{}`; s.readonly = true }, presence: target.OnPush, code: target.ReadOnly, fatal: true, words: "read-only mode"},
-		{name: "room", setup: quota("62914561", "1024"), presence: target.OnPush},
-		{name: "no room", setup: quota("20971520", "1024"), presence: target.OnPush, code: target.QuotaExceeded, fatal: true, words: "has room for 20.0 MiB (1.0 KiB of 20.0 MiB used), and 30.0 MiB are to be pushed"},
+		{name: "proxy cache", setup: func(s *standIn) { s.Projects["apps"] = `{"registry_id":3}` }, presence: target.PresenceUnknown, code: target.NotPushable, fatal: true, words: "proxy cache"},
+		{name: "no right to push", setup: func(s *standIn) { s.Projects["apps"] = `{}`; s.Push = nil }, presence: target.PresenceUnknown, code: target.Denied, fatal: true, words: `robot "robot$apps+mirror" lacks repository:push on project apps`},
+		{name: "read-only", setup: func(s *standIn) { s.Projects["apps"] = `{}`; s.Readonly = true }, presence: target.PresenceUnknown, code: target.ReadOnly, fatal: true, words: "read-only mode"},
+		{name: "room", setup: quota("62914561", "1024"), presence: target.PresenceUnknown},
+		{name: "no room", setup: quota("20971520", "1024"), presence: target.PresenceUnknown, code: target.QuotaExceeded, fatal: true, words: "has room for 20.0 MiB (1.0 KiB of 20.0 MiB used), and 30.0 MiB are to be pushed"},
 		{name: "full, with the images there", setup: func(s *standIn) {
 			quota("31457280", "31457280")(s)
-			s.repos["apps"] = []string{"web/front"}
-		}, presence: target.OnPush, code: target.QuotaExceeded, words: "less what the project has already"},
-		{name: "hostile quota", setup: quota("-9223372036854775808", "9223372036854775807"), presence: target.OnPush},
+			s.Repos["apps"] = []string{"web/front"}
+		}, presence: target.PresenceUnknown, code: target.QuotaExceeded, words: "less what the project has already"},
+		{name: "hostile quota", setup: quota("-9223372036854775808", "9223372036854775807"), presence: target.PresenceUnknown},
 		{name: "plain robot", setup: func(s *standIn) {
-			s.projects["apps"] = `{"metadata":{"retention_id":"4"}}`
-			s.answers[get+"/summary"] = answer{403, refusal("FORBIDDEN", "forbidden")}
-			s.answers[get+"/immutabletagrules"] = answer{403, refusal("FORBIDDEN", "forbidden")}
-		}, presence: target.OnPush, code: target.StateUnread, words: "its quota, its immutable tag rules, its tag retention rules"},
+			s.Projects["apps"] = `{"metadata":{"retention_id":"4"}}`
+			s.Answers[get+"/summary"] = answer{Status: 403, Body: harbortest.Refusal("FORBIDDEN", "forbidden")}
+			s.Answers[get+"/immutabletagrules"] = answer{Status: 403, Body: harbortest.Refusal("FORBIDDEN", "forbidden")}
+		}, presence: target.PresenceUnknown, code: target.StateUnread, words: "its quota, its immutable tag rules, its tag retention rules"},
 		{name: "immutable", setup: func(s *standIn) {
-			s.projects["apps"] = `{}`
-			s.answers[get+"/immutabletagrules"] = answer{200, `[
+			s.Projects["apps"] = `{}`
+			s.Answers[get+"/immutabletagrules"] = answer{Status: 200, Body: `[
 				{"id":1,"disabled":true,"tag_selectors":[{"kind":"doublestar","decoration":"matches","pattern":"**"}],"scope_selectors":{"repository":[{"kind":"doublestar","decoration":"repoMatches","pattern":"**"}]}},
 				{"id":2,"tag_selectors":[{"kind":"doublestar","decoration":"matches","pattern":"v*"}],"scope_selectors":{"repository":[{"kind":"doublestar","decoration":"repoMatches","pattern":"web/**"}]}},
 				{"id":3,"tag_selectors":[{"kind":"doublestar","decoration":"matches","pattern":"v*"}],"scope_selectors":{"repository":[{"kind":"doublestar","decoration":"repoExcludes","pattern":"web/*"}]}}]`}
-		}, presence: target.OnPush, code: target.TagImmutable, words: `immutable tag rule 2 (tags matching "v*") covers web/front:v1:`},
+		}, presence: target.PresenceUnknown, code: target.TagImmutable, words: `immutable tag rule 2 (tags matching "v*") covers web/front:v1:`},
 		{name: "retention", setup: func(s *standIn) {
-			s.projects["apps"] = `{"metadata":{"retention_id":"4"}}`
-			s.answers["GET /api/v2.0/retentions/4"] = answer{200, `{"id":4,"algorithm":"or","rules":[
+			s.Projects["apps"] = `{"metadata":{"retention_id":"4"}}`
+			s.Answers["GET /api/v2.0/retentions/4"] = answer{Status: 200, Body: `{"id":4,"algorithm":"or","rules":[
 				{"id":1,"action":"retain","template":"latestPushedK","params":{"latestPushedK":5},"tag_selectors":[{"kind":"doublestar","decoration":"matches","pattern":"**"}],"scope_selectors":{"repository":[{"kind":"doublestar","decoration":"repoMatches","pattern":"**"}]}}]}`}
-		}, presence: target.OnPush, code: target.CleanUp, words: `retains only the 5 pushed last of the tags matching "**": it covers web/front:v1, web/front:latest`},
+		}, presence: target.PresenceUnknown, code: target.CleanUp, words: `retains only the 5 pushed last of the tags matching "**": it covers web/front:v1, web/front:latest`},
 		{name: "retention of others", setup: func(s *standIn) {
-			s.projects["apps"] = `{"metadata":{"retention_id":"4"}}`
-			s.answers["GET /api/v2.0/retentions/4"] = answer{200, `{"rules":[
+			s.Projects["apps"] = `{"metadata":{"retention_id":"4"}}`
+			s.Answers["GET /api/v2.0/retentions/4"] = answer{Status: 200, Body: `{"rules":[
 				{"template":"always","tag_selectors":[{"kind":"doublestar","decoration":"excludes","pattern":"latest"}],"scope_selectors":{"repository":[{"kind":"doublestar","decoration":"repoMatches","pattern":"web/{front,back}"}]}}]}`}
-		}, presence: target.OnPush, code: target.CleanUp, words: "retains none of web/front:latest"},
+		}, presence: target.PresenceUnknown, code: target.CleanUp, words: "retains none of web/front:latest"},
 		{name: "project unreadable", setup: func(s *standIn) {
-			s.answers["HEAD /api/v2.0/projects"] = answer{403, ""}
+			s.Answers["HEAD /api/v2.0/projects"] = answer{Status: 403, Body: ""}
 		}, presence: target.Forbidden, code: target.StateUnread, words: "project:read"},
 	}
 	for _, tt := range tests {
@@ -237,8 +238,8 @@ func TestInspectStops(t *testing.T) {
 	s := newStandIn(t)
 	tg := s.target(robotName, secret)
 	st, err := tg.Inspect(t.Context(), request("nginx", "Apps/web"))
-	if err != nil || len(st.Notices) != 2 || len(s.asked) != 0 {
-		t.Errorf("notices = %+v, asked %v, %v", st.Notices, s.asked, err)
+	if err != nil || len(st.Notices) != 2 || len(s.Asked) != 0 {
+		t.Errorf("notices = %+v, asked %v, %v", st.Notices, s.Asked, err)
 	}
 	for _, n := range st.Notices {
 		if n.Code != target.NameInvalid || !n.Fatal {
@@ -250,7 +251,7 @@ func TestInspectStops(t *testing.T) {
 	if _, err := tg.Inspect(ctx, request("apps/web")); !errors.Is(err, context.Canceled) {
 		t.Errorf("error of a cancelled run = %v", err)
 	}
-	s.server.Close()
+	s.Server.Close()
 	_, err = tg.Inspect(t.Context(), request("apps/web"))
 	if _, ok := errors.AsType[*remote.UnreachableError](err); !ok {
 		t.Errorf("error of a Harbor that is down = %v", err)
@@ -273,10 +274,10 @@ func TestPrepare(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if d := cmp.Diff(map[string]any{"project_name": "apps", "metadata": map[string]any{"public": "false"}, "storage_limit": -1.0}, s.posted); d != "" {
+	if d := cmp.Diff(map[string]any{"project_name": "apps", "metadata": map[string]any{"public": "false"}, "storage_limit": -1.0}, s.Posted); d != "" {
 		t.Error(d)
 	}
-	s.projects["apps"] = `{"registry_id":2}`
+	s.Projects["apps"] = `{"registry_id":2}`
 	if p, ok := errors.AsType[*target.Problem](tg.Prepare(t.Context(), st.Actions)); !ok || p.Code != target.NotPushable {
 		t.Error("someone made a proxy cache of that name, and it was taken")
 	}
@@ -293,12 +294,12 @@ func TestPrepareRefused(t *testing.T) {
 		words  string
 	}{
 		{"robot of a project", robotName, action, answer{}, target.Denied, "system robot with project:create"},
-		{"user", userName, action, answer{403, refusal("FORBIDDEN", "forbidden")}, target.Denied, "administrator"},
-		{"read-only", userName, action, answer{403, refusal("DENIED", "The system is in read only mode. Any modification is prohibited.")}, target.ReadOnly, "wait"},
-		{"cookies", userName, action, answer{403, refusal("FORBIDDEN", "CSRF token not found in request")}, target.Denied, "cookies"},
-		{"name", userName, action, answer{400, refusal("BAD_REQUEST", "project name is not in lower case or contains illegal characters")}, target.NameInvalid, "another project"},
-		{"login", userName, action, answer{401, ""}, target.LoginRefused, "operator"},
-		{"broken", userName, action, answer{500, ""}, "", ""},
+		{"user", userName, action, answer{Status: 403, Body: harbortest.Refusal("FORBIDDEN", "forbidden")}, target.Denied, "administrator"},
+		{"read-only", userName, action, answer{Status: 403, Body: harbortest.Refusal("DENIED", "The system is in read only mode. Any modification is prohibited.")}, target.ReadOnly, "wait"},
+		{"cookies", userName, action, answer{Status: 403, Body: harbortest.Refusal("FORBIDDEN", "CSRF token not found in request")}, target.Denied, "cookies"},
+		{"name", userName, action, answer{Status: 400, Body: harbortest.Refusal("BAD_REQUEST", "project name is not in lower case or contains illegal characters")}, target.NameInvalid, "another project"},
+		{"login", userName, action, answer{Status: 401, Body: ""}, target.LoginRefused, "operator"},
+		{"broken", userName, action, answer{Status: 500, Body: ""}, "", ""},
 		{"other action", userName, target.Action{Kind: "create-repository", Name: "apps"}, answer{}, "", ""},
 		{"hostile name", userName, target.Action{Kind: "create-project", Name: "a/../b"}, answer{}, "", ""},
 		{"limit", userName, target.Action{Kind: "create-project", Name: "apps", Settings: map[string]string{"storage_limit": "lots"}}, answer{}, "", ""},
@@ -306,8 +307,8 @@ func TestPrepareRefused(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			s := newStandIn(t)
-			if tt.answer.status != 0 {
-				s.answers["POST /api/v2.0/projects"] = tt.answer
+			if tt.answer.Status != 0 {
+				s.Answers["POST /api/v2.0/projects"] = tt.answer
 			}
 			err := s.target(tt.user, secret).Prepare(t.Context(), []target.Action{tt.action})
 			if err == nil {

@@ -113,7 +113,7 @@ func (t *Target) inspect(ctx context.Context, p *project, st *target.State) erro
 		})
 		return nil
 	}
-	p.mark(st, target.OnPush)
+	// Whether a repository below it is there the tags tell: a push makes it.
 	return t.judge(ctx, p, st)
 }
 

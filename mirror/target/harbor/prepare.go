@@ -69,7 +69,7 @@ func (t *Target) create(ctx context.Context, a target.Action) error {
 }
 
 func (t *Target) createRemedy(name string) string {
-	if strings.Contains(t.cred.Username, "$") {
+	if strings.Contains(t.user(), "$") {
 		return fmt.Sprintf("let a user or a system robot with project:create make project %s: robots of a project cannot", name)
 	}
 	return fmt.Sprintf("let an administrator make project %s, or allow %s to create projects", name, t.account())
