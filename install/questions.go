@@ -1,6 +1,7 @@
 package install
 
 import (
+	"context"
 	"slices"
 	"strings"
 
@@ -154,4 +155,10 @@ func CheckSite(c *manifests.Checklist, site *manifests.Site, dir, version string
 	}
 	_, err = p.answer(site, dir, info)
 	return err
+}
+
+// Checklist returns the one checklist that a verified bundle carries.
+func Checklist(ctx context.Context, b *verify.Bundle) (*manifests.Checklist, error) {
+	c, _, _, err := readChecklist(ctx, b)
+	return c, err
 }

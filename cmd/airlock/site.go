@@ -45,7 +45,7 @@ func (f *questionFlags) load(ctx context.Context, a *app, site string) (*manifes
 			return nil, "", err
 		}
 		defer b.Close()
-		c, err := install.ReadChecklist(ctx, b)
+		c, err := install.Checklist(ctx, b)
 		return c, b.Info().Version, err
 	case f.checklist != "":
 		data, err := readBounded(f.checklist, manifests.MaxDocument)
