@@ -1,9 +1,12 @@
 package main
 
 import (
+	"bytes"
+	"context"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"io/fs"
 	"maps"
 	"net/http"
 	"os"
@@ -356,6 +359,88 @@ func TestRowsDryRun(t *testing.T) {
 		if n := s.Calls(made); n != 0 {
 			t.Errorf("a dry run called %s", made)
 		}
+	}
+}
+
+// settled is test.give as an action that finds its work done.
+type settled struct{ give }
+
+func (settled) Plan(context.Context, install.Input) (install.Change, error) {
+	return install.Change{Summary: "given", Nothing: true}, nil
+}
+
+// TestRowsResume runs actions, resumes, and runs them once more: a resume finds
+// nothing to do, and another run makes nothing twice.
+func TestRowsResume(t *testing.T) {
+	s := spacelift.Start(t, spacelift.Options{})
+	stack := s.AddStack("airlock-validation", "pool-1")
+	for _, r := range []row{
+		{item: "create-worker-pool", inputs: at(s, nil), given: map[string]any{"relocation.map": relocated()}},
+		{item: "create-worker-pool", inputs: at(s, map[string]any{"workers.kind": "docker", "pool.name": "hosts"}), given: map[string]any{"relocation.map": relocated()}},
+		{
+			item: "create-test-stack", inputs: at(s, map[string]any{"validation.stack": "second", "validation.repository": "a/b", "validation.repository_url": "https://vcs.site-a.example/a/b"}),
+			given: map[string]any{"relocation.map": relocated(), "pool.id": "pool-1"},
+		},
+		{item: "trigger-run", inputs: at(s, map[string]any{"validation.poll": "1ms"}), given: map[string]any{"test.stack_id": stack}},
+		{item: "setup-vcs-integration", inputs: at(s, map[string]any{"vcs.type": "gitlab", "vcs.url": "https://vcs.site-a.example", "vcs.token": "glpat-of-the-enclave-vcs"})},
+		{item: "distribute-ca-trust", inputs: at(s, map[string]any{"trust.system_bundle": s.CAFile})},
+		{item: "usage-reporting", inputs: at(s, map[string]any{"usage.from": "2026-01-01", "usage.until": "2026-01-20"})},
+	} {
+		t.Run(r.item, func(t *testing.T) { resumeRow(t, s, r) })
+	}
+	for field, want := range map[string]int{"workerPoolCreate": 2, "stackCreate": 1, "runTrigger": 1, "gitlabIntegrationCreate": 1, "metrics": 3} {
+		if n := s.Calls(field); n != want {
+			t.Errorf("%s was called %d times, want %d", field, n, want)
+		}
+	}
+}
+
+func resumeRow(t *testing.T, s *spacelift.Server, r row) {
+	t.Helper()
+	c := rowChecklist(t, r)
+	site, _ := rowSite(t, r, c)
+	b := rowBundle(t, r, c)
+	a := &app{output: "text"}
+	hosts, target, err := a.siteRegistry(t.Context(), site, t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := install.Options{Site: site, SiteDir: t.TempDir(), State: filepath.Join(t.TempDir(), "state"), Actor: "tester"}
+	o.Probes, o.Actions = a.kinds(hosts, target, site)
+	o.Actions["test.give"] = settled{give(r.given)}
+	for _, resume := range []bool{false, true, false} {
+		o.Resume = resume
+		rep, err := install.Run(t.Context(), b, o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, ph := range rep.Phases {
+			for i := range ph.Items {
+				if it := &ph.Items[i]; it.ID == r.item && (it.State != install.StatePass || it.Reused != resume) {
+					t.Errorf("resume %v: %s (%s), reused %v; findings %+v", resume, it.State, it.Reason, it.Reused, it.Findings)
+				}
+			}
+		}
+	}
+	// What the run left outside the directory of secrets holds none.
+	secrets := append(s.Tokens(), apiKeySecret, "PRIVATE KEY", "token-of-pool-")
+	err = filepath.WalkDir(o.State, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			if d != nil && d.Name() == "secrets" {
+				return filepath.SkipDir
+			}
+			return err
+		}
+		raw, err := os.ReadFile(path)
+		for _, secret := range secrets {
+			if bytes.Contains(raw, []byte(secret)) {
+				t.Errorf("%s holds a secret", path)
+			}
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
 	}
 }
 
