@@ -77,7 +77,7 @@ var guests = []guest{
 	{"github.com/spf13/cobra/...", []string{"./cmd/airlock"}},
 	{"github.com/vbauerster/mpb/v8/...", []string{"./cmd/airlock"}},
 	// A cloud's SDK stays in what speaks with that cloud.
-	{"github.com/aws/aws-sdk-go-v2/...", []string{"./mirror/target/ecr", "./install/probe/aws"}},
+	{"github.com/aws/aws-sdk-go-v2/...", []string{"./mirror/target/ecr", "./install/probe/aws", "./install/internal/blob"}},
 	{"helm.sh/helm/v3/...", []string{"./bundle/chart", "./install/action/helm"}},
 	{"github.com/sigstore/cosign/v2/...", []string{"./verify/..."}},
 	{"github.com/sigstore/sigstore-go/...", []string{"./verify/..."}},
