@@ -6,8 +6,11 @@ ARGS     ?=
 RACE     ?= ./...
 FUZZTIME ?= 10s
 TESTRUN  := go run ./testdata/testrun
-# The programs that tests under the build tag "all" run, beside those of testdata/tools.
-SYSTEM   := skopeo,zstd,openssl,tar,containerd,docker-registry
+# The programs that tests under the build tag "all" run, beside those that make tools builds, and the Debian
+# package of each where it has another name.
+SYSTEM   := skopeo,zstd,openssl,tar,containerd,docker-registry,pg_dump:postgresql,mosquitto,named:bind9,dnsmasq,nginx,nft:nftables,ip:iproute2,npm
+# Azure's blob service for tests; there is none in Go. 3.36 and later want a newer Node than Debian has.
+AZURITE  := azurite@3.35.0
 # go's "..." skips testdata, so the packages there are named; nested modules are not among them.
 NESTED   := $(dir $(wildcard testdata/*/go.mod))
 ALL      := ./... $(patsubst %/,./%,$(filter-out $(NESTED),$(sort $(dir $(wildcard testdata/*/*.go)))))
@@ -15,7 +18,7 @@ ALL      := ./... $(patsubst %/,./%,$(filter-out $(NESTED),$(sort $(dir $(wildca
 VCS      := $(shell git rev-parse --verify -q HEAD >/dev/null 2>&1 && echo true || echo false)
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-all race fuzz lint bench cover schema tools
+.PHONY: help build demo test test-all race fuzz lint bench cover schema tools servers
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,9 +33,9 @@ demo: ## create, verify, tamper, mirror, serve and install, with real output
 test: ## all tests that need only Go, make and git; skips nothing
 	$(TESTRUN) $(ARGS) $(ALL)
 
-test-all: ## all tests; needs skopeo, zstd, openssl, tar, containerd and docker-registry as well
+test-all: ## all tests; needs programs of the system as well, and says which (root: network namespaces)
 	@$(TESTRUN) -need $(SYSTEM)
-	@$(MAKE) --no-print-directory tools
+	@$(MAKE) --no-print-directory tools servers
 	PATH="$(BIN):$$PATH" $(TESTRUN) -tags all $(ARGS) $(ALL)
 
 race: ## tests under the race detector (RACE=packages); needs a C compiler
@@ -61,3 +64,10 @@ schema: ## write the JSON Schemas of the documents from the types
 tools: ## build what testdata/tools pins into .cache/bin
 	@mkdir -p $(BIN)
 	GOBIN=$(BIN) CGO_ENABLED=0 go -C testdata/tools install -trimpath tool
+
+servers: ## build the servers that tests run into .cache/bin: MinIO, versitygw, fake-gcs-server, Azurite
+	@mkdir -p $(BIN)
+	GOBIN=$(BIN) CGO_ENABLED=0 go -C testdata/storage install -trimpath tool
+	GOBIN=$(BIN) CGO_ENABLED=0 go -C testdata/minio install -trimpath tool
+	npm install --silent --no-audit --no-fund --prefix .cache/node $(AZURITE)
+	ln -sf ../node/node_modules/.bin/azurite-blob $(BIN)/azurite-blob

@@ -46,18 +46,23 @@ func main() {
 }
 
 // need checks that programs can be found and returns an exit code. Each is in
-// the Debian package of its name.
+// the Debian package of its name, or is written as program:package.
 func need(programs []string, find func(string) (string, error), w io.Writer) int {
-	var missing []string
-	for _, p := range programs {
-		if _, err := find(p); err != nil {
-			missing = append(missing, p)
+	var missing, packages []string
+	for _, entry := range programs {
+		program, pkg, ok := strings.Cut(entry, ":")
+		if !ok {
+			pkg = program
+		}
+		packages = append(packages, pkg)
+		if _, err := find(program); err != nil {
+			missing = append(missing, program)
 		}
 	}
 	if len(missing) == 0 {
 		return 0
 	}
-	fmt.Fprintf(w, "testrun: not in PATH: %s\napt-get install -y %s\n", strings.Join(missing, ", "), strings.Join(programs, " "))
+	fmt.Fprintf(w, "testrun: not in PATH: %s\napt-get install -y %s\n", strings.Join(missing, ", "), strings.Join(packages, " "))
 	return 1
 }
 

@@ -83,7 +83,7 @@ func TestRun(t *testing.T) {
 }
 
 func TestNeed(t *testing.T) {
-	programs := []string{"skopeo", "zstd", "tar"}
+	programs := []string{"skopeo", "zstd:zst", "tar"}
 	var out bytes.Buffer
 	if code := need(programs, func(string) (string, error) { return "/bin/x", nil }, &out); code != 0 || out.Len() != 0 {
 		t.Errorf("all there: exit code %d, output %q", code, out.String())
@@ -94,7 +94,7 @@ func TestNeed(t *testing.T) {
 		}
 		return "", errors.New("not found")
 	}, &out)
-	want := "testrun: not in PATH: skopeo, zstd\napt-get install -y skopeo zstd tar\n"
+	want := "testrun: not in PATH: skopeo, zstd\napt-get install -y skopeo zst tar\n"
 	if diff := cmp.Diff(want, out.String()); code != 1 || diff != "" {
 		t.Errorf("two missing: exit code %d, output (-want +got):\n%s", code, diff)
 	}
