@@ -484,13 +484,13 @@ func TestRowVerifyUI(t *testing.T) {
 	old, mixed := start(spacelift.Options{Version: "4.2.0"}), start(spacelift.Options{Issuer: "https://other.example"})
 	away, noKey := start(spacelift.Options{Away: "https://elsewhere.example/"}), map[string]any{"api.key_id": nil, "api.key_secret": nil}
 	runRows(t, "verify-ui-loads", good, []row{
-		{name: "good", inputs: at(good, map[string]any{"validation.uploads_origin": uploads}), want: install.StatePass},
+		{name: "good", inputs: at(good, nil), given: map[string]any{"storage.uploads_url": uploads}, want: install.StatePass},
 		{name: "without a key", inputs: at(good, noKey), want: install.StatePass},
 		{name: "502", inputs: at(down, nil), want: install.StateFail, code: "UI-01", says: []string{down.URL, "502", "spacelift-server"}},
 		{name: "404", inputs: at(nowhere, nil), want: install.StateFail, code: "UI-02", says: []string{nowhere.URL, "Ingress"}},
 		{name: "version", inputs: at(old, nil), want: install.StateFail, code: "UI-03", says: []string{"4.2.0", "v4.3.0"}},
 		{name: "issuer", inputs: at(mixed, nil), want: install.StateFail, code: "UI-04", says: []string{"https://other.example", mixed.URL, "SERVER_DOMAIN"}},
-		{name: "uploads", inputs: at(old, map[string]any{"validation.uploads_origin": uploads}), want: install.StateFail, code: "UI-05", says: []string{uploads, "OBJECT_STORAGE_BUCKET_UPLOADS_URL"}},
+		{name: "uploads", inputs: at(old, nil), given: map[string]any{"storage.uploads_url": uploads}, want: install.StateFail, code: "UI-05", says: []string{uploads, "OBJECT_STORAGE_BUCKET_UPLOADS_URL"}},
 		{name: "another host", inputs: at(away, nil), want: install.StateFail, code: "HTTP-01", says: []string{"elsewhere.example", "redirect"}},
 		{name: "unknown CA", inputs: at(good, map[string]any{"tls.ca_file": nil}), want: install.StateFail, code: "HTTP-05", says: []string{good.URL, "tls.ca_file"}},
 	})

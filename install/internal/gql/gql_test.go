@@ -54,12 +54,14 @@ func TestAnswers(t *testing.T) {
 		"errors that echo": {func(w http.ResponseWriter, r *http.Request) {
 			fmt.Fprintf(w, `{"errors":[{"message":"bad header %s and %s"},{"message":"b"},{"message":"c"},{"message":"d"}],"data":{}}`, r.Header.Get("Authorization"), secret)
 		}, CodeRefused, "bad header Bearer [secret] and [secret]; b; c; and 1 more"},
-		"a long error":        {func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintf(w, `{"errors":[{"message":%q}]}`, long) }, CodeRefused, "…"},
-		"a page":              {func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "<html>"+secret) }, CodeAnswer, "in place of JSON"},
-		"no data":             {func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `{}`) }, CodeAnswer, "without data"},
-		"null":                {func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `null`) }, CodeAnswer, "without data"},
-		"too large":           {func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(make([]byte, MaxAnswer+1)) }, CodeAnswer, "larger than"},
-		"sent elsewhere":      {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "https://elsewhere.invalid/", 307) }, CodeAnswer, "status 307"},
+		"a long error": {func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintf(w, `{"errors":[{"message":%q}]}`, long) }, CodeRefused, "…"},
+		"a page":       {func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "<html>"+secret) }, CodeAnswer, "in place of JSON"},
+		"no data":      {func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `{}`) }, CodeAnswer, "without data"},
+		"null":         {func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `null`) }, CodeAnswer, "without data"},
+		"too large":    {func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(make([]byte, MaxAnswer+1)) }, CodeAnswer, "larger than"},
+		"sent elsewhere": {func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "https://elsewhere.invalid/", http.StatusTemporaryRedirect)
+		}, CodeAnswer, "status 307"},
 		"status and JSON":     {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(500); fmt.Fprint(w, `{"data":{"a":1}}`) }, CodeAnswer, "status 500"},
 		"a closed connection": {func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, CodeAnswer, ""},
 	} {
