@@ -246,6 +246,32 @@ func TestRowObjectStorage(t *testing.T) {
 	}
 }
 
+// TestRowObjectStorageDryRun plans with the administrator's key, before there is
+// another, and makes nothing.
+func TestRowObjectStorageDryRun(t *testing.T) {
+	s := objectstore.New(t, false)
+	in := map[string]any{
+		"hosts.server": "spacelift.site-a.example", "storage.type": "minio", "storage.minio.endpoint": s.Endpoint(),
+		"storage.minio.admin_access_key_id": objectstore.AccessKey, "storage.minio.admin_secret_access_key": objectstore.SecretKey,
+	}
+	s.Deny = func(r *http.Request) bool {
+		if r.Method != http.MethodGet && r.Method != http.MethodHead {
+			t.Errorf("a dry run makes %s %s", r.Method, r.URL.Path)
+		}
+		return false
+	}
+	got := runRow(t, row{item: "object-storage", inputs: in, dryRun: true, want: install.StatePlanned})
+	raw, err := json.Marshal(got)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"create bucket spacelift-states, with versions", "create bucket spacelift-deliveries, objects deleted after 1 days"} {
+		if !strings.Contains(string(raw), want) {
+			t.Errorf("it does not say %q: %s", want, raw)
+		}
+	}
+}
+
 func TestRowMinioCredentials(t *testing.T) {
 	for _, r := range []row{
 		{name: "a key is given", inputs: map[string]any{"storage.type": "minio", "storage.minio.access_key_id": "AKIASPACELIFT", "storage.minio.admin_secret_access_key": "adm1nistrator"}, want: install.StateSkipped},

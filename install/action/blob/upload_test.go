@@ -108,15 +108,16 @@ func TestUploadRefused(t *testing.T) {
 			t.Errorf("%s: %+v, %v", name, res, err)
 			continue
 		}
-		text := res.Findings[0].Detail
+		var text strings.Builder
+		text.WriteString(res.Findings[0].Detail)
 		for field, v := range res.Findings[0].Fields {
-			text += " " + v
+			text.WriteString(" " + v)
 			if !strings.Contains(strings.Join(Upload{}.Codes()[c.code], " "), field) {
 				t.Errorf("%s: field %s is not listed", name, field)
 			}
 		}
-		if !strings.Contains(text, c.says) {
-			t.Errorf("%s: it does not say %q: %s", name, c.says, text)
+		if !strings.Contains(text.String(), c.says) {
+			t.Errorf("%s: it does not say %q: %s", name, c.says, text.String())
 		}
 		if keys := s.Keys(t, "binaries"); keys != "" {
 			t.Errorf("%s: the bucket has %s", name, keys)

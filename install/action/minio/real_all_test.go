@@ -3,6 +3,7 @@
 package minio
 
 import (
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -49,9 +50,7 @@ func TestRealMinio(t *testing.T) {
 		t.Errorf("%+v", res)
 	}
 	lost := install.Input{With: map[string]any{}, Secrets: t.TempDir()}
-	for k, v := range in.With {
-		lost.With[k] = v
-	}
+	maps.Copy(lost.With, in.With)
 	lost.With["admin_secret_key"] = objectstore.SecretKey
 	if res := apply(t, lost); len(res.Findings) != 1 || res.Findings[0].Code != "MIN-02" {
 		t.Errorf("%+v", res)

@@ -12,6 +12,7 @@ import (
 	"net/textproto"
 	"net/url"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -103,10 +104,8 @@ func (g *gcs) do(ctx context.Context, op, bucket, method, target string, header 
 		}
 		return nil, &Error{Op: op, Bucket: bucket, Reason: Unreachable, Text: "no answer"}
 	}
-	for _, s := range append(ok, http.StatusOK, http.StatusNoContent) {
-		if resp.StatusCode == s {
-			return resp, nil
-		}
+	if slices.Contains(append(ok, http.StatusOK, http.StatusNoContent), resp.StatusCode) {
+		return resp, nil
 	}
 	defer resp.Body.Close()
 	return nil, gcsError(op, bucket, resp)

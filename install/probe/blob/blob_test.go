@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"fmt"
+	"maps"
 	"net"
 	"net/http"
 	"net/url"
@@ -109,13 +110,9 @@ func closedPort(t *testing.T) string {
 // changed is a table or storage with fields of one row set otherwise.
 func changed(in map[string]any, row string, set map[string]any) map[string]any {
 	out := make(map[string]any)
-	for k, v := range in {
-		out[k] = v
-	}
+	maps.Copy(out, in)
 	if row == "" {
-		for k, v := range set {
-			out[k] = v
-		}
+		maps.Copy(out, set)
 		return out
 	}
 	out[row] = changed(in[row].(map[string]any), "", set)
