@@ -1,6 +1,7 @@
 package main
 
 import (
+	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
@@ -33,9 +34,9 @@ func rowImages(t *testing.T, names ...string) []bundle.Source {
 // rowRegistry starts a registry and returns its host.
 func rowRegistry(t *testing.T, user, password string) string {
 	t.Helper()
-	var h = fixture.BasicAuth(olareg.New(config.Config{Storage: config.ConfigStorage{StoreType: config.StoreMem}}), user, password)
-	if user == "" {
-		h = olareg.New(config.Config{Storage: config.ConfigStorage{StoreType: config.StoreMem}})
+	var h http.Handler = olareg.New(config.Config{Storage: config.ConfigStorage{StoreType: config.StoreMem}})
+	if user != "" {
+		h = fixture.BasicAuth(h, user, password)
 	}
 	srv := httptest.NewServer(h)
 	t.Cleanup(srv.Close)

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -255,7 +256,7 @@ var rowSigner = sync.OnceValues(func() (s rowIdentity, err error) {
 	if err != nil {
 		return s, err
 	}
-	defer os.RemoveAll(dir)
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	path := filepath.Join(dir, "airlock.key")
 	if err := os.WriteFile(path, private, 0o600); err != nil {
 		return s, err
