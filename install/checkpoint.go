@@ -71,14 +71,15 @@ type Verification struct {
 // every checkpoint against the entry it names. check verifies a checkpoint's
 // signature; with it the last entry must be covered by a signed checkpoint. Nil
 // leaves signatures unchecked: then whoever can write the directory can also
-// have written all of it anew. What does not fit gives a *LedgerError.
-func VerifyState(dir string, check func(keyID string, payload, sig []byte) error) (*Verification, error) {
+// have written all of it anew, unless a head that was kept elsewhere, as on a
+// printed report, is given with kept. What does not fit gives a *LedgerError.
+func VerifyState(dir string, check func(keyID string, payload, sig []byte) error, kept ...Head) (*Verification, error) {
 	root, err := os.OpenRoot(dir)
 	if err != nil {
 		return nil, fmt.Errorf("open state directory: %w", err)
 	}
 	defer root.Close()
-	v, points, err := verifyState(root, nil, func(Entry) error { return nil })
+	v, points, err := verifyState(root, nil, func(Entry) error { return nil }, kept...)
 	if err != nil {
 		return nil, err
 	}
@@ -98,7 +99,7 @@ func VerifyState(dir string, check func(keyID string, payload, sig []byte) error
 // verifyState checks everything but signatures and gives each entry to visit.
 // Where torn is given, it is set to whether the last line does not end, as a
 // killed run can leave it; nil makes that an error.
-func verifyState(root *os.Root, torn *bool, visit func(Entry) error) (*Verification, []Checkpoint, error) {
+func verifyState(root *os.Root, torn *bool, visit func(Entry) error, kept ...Head) (*Verification, []Checkpoint, error) {
 	points, err := readCheckpoints(root)
 	if err != nil {
 		return nil, nil, err
@@ -113,6 +114,9 @@ func verifyState(root *os.Root, torn *bool, visit func(Entry) error) (*Verificat
 	}
 	for _, c := range points {
 		known[c.Seq] = append(known[c.Seq], c.Head)
+	}
+	for _, h := range kept {
+		known[h.Seq] = append(known[h.Seq], h.Hash)
 	}
 	delete(known, 0)
 	head, err := verifyEntries(root, torn, known, visit)
@@ -147,7 +151,7 @@ func verifyEntries(root *os.Root, torn *bool, known map[int64][]string, visit fu
 	head, err := scanLedger(r, func(e Entry) error {
 		for _, hash := range known[e.Seq] {
 			if hash != e.Hash {
-				return &LedgerError{Line: int(e.Seq), Text: "a checkpoint or " + fileRun + " names another entry: the ledger was rewritten"}
+				return &LedgerError{Line: int(e.Seq), Text: "a checkpoint, " + fileRun + " or a head that was kept names another entry: the ledger was rewritten"}
 			}
 		}
 		delete(known, e.Seq)

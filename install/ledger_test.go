@@ -379,3 +379,28 @@ func FuzzVerifyLedger(f *testing.F) {
 		}
 	})
 }
+
+// TestKeptHead: a head on paper shows what the machine itself cannot: that the
+// whole record was cut or written anew.
+func TestKeptHead(t *testing.T) {
+	t.Parallel()
+	s := newShop(t)
+	kept := *s.run().Ledger
+	s.run()
+	if _, err := VerifyState(s.opts.State, nil, kept); err != nil {
+		t.Fatal(err)
+	}
+	other := kept
+	other.Hash = zeros
+	if _, err := VerifyState(s.opts.State, nil, other); !errorIs[*LedgerError](err) || !strings.Contains(err.Error(), "rewritten") {
+		t.Errorf("error %v", err)
+	}
+	if err := os.RemoveAll(s.opts.State); err != nil {
+		t.Fatal(err)
+	}
+	s.opts.Phases = "1"
+	s.run()
+	if _, err := VerifyState(s.opts.State, nil, kept); !errorIs[*LedgerError](err) {
+		t.Errorf("a new record stands for the old one: %v", err)
+	}
+}

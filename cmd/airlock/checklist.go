@@ -1,30 +1,35 @@
 package main
 
 import (
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 
 	"github.com/airlock-project/airlock/install"
 	"github.com/spf13/cobra"
 )
 
 func (a *app) checklistVerify() *cobra.Command {
-	var state, site string
+	var state, site, head string
 	var keys []string
 	cmd := &cobra.Command{
 		Use: "verify", Short: "Check that the record of an installation was not changed",
 		Long: `Checks the ledger's chain, the data and evidence behind it, and what people signed,
 with the keys that the site file lists. With --key the last entry must be covered
-by a checkpoint that one of those keys, or of the site's, signed.`,
+by a checkpoint that one of those keys, or of the site's, signed. With --head the
+ledger must still hold the entry that a report once named as its last.`,
 		Args: args(cobra.NoArgs),
-		RunE: func(*cobra.Command, []string) error { return a.runChecklistVerify(state, site, keys) },
+		RunE: func(*cobra.Command, []string) error { return a.runChecklistVerify(state, site, keys, head) },
 	}
 	stateFlags(cmd, &state, &site)
 	cmd.Flags().StringSliceVar(&keys, "key", nil, "public key `file` of the operator: checks that the ledger is signed to its end; may be repeated")
+	cmd.Flags().StringVar(&head, "head", "", "a `head` of the ledger that was kept elsewhere, as a report or its QR code has it: \"NUMBER HASH\"")
 	return cmd
 }
 
@@ -40,7 +45,11 @@ type verifiedRecord struct {
 	Unlisted   int // of them, by keys that the site does not list: not checked
 }
 
-func (a *app) runChecklistVerify(state, site string, keyFiles []string) error {
+func (a *app) runChecklistVerify(state, site string, keyFiles []string, head string) error {
+	kept, err := parseHead(head)
+	if err != nil {
+		return err
+	}
 	dir, err := a.stateOf(state, site)
 	if err != nil {
 		return err
@@ -49,7 +58,7 @@ func (a *app) runChecklistVerify(state, site string, keyFiles []string) error {
 	if err != nil {
 		return err
 	}
-	v, err := verifyCheckpoints(dir, who, len(keyFiles) > 0)
+	v, err := verifyCheckpoints(dir, who, len(keyFiles) > 0, kept)
 	if err != nil {
 		return err
 	}
@@ -64,6 +73,25 @@ func (a *app) runChecklistVerify(state, site string, keyFiles []string) error {
 		return err
 	}
 	return a.result(res, func(w io.Writer) { printVerified(w, res) })
+}
+
+// parseHead reads the head of a ledger from the end of what a report or its QR
+// code says; "" gives none.
+func parseHead(text string) ([]install.Head, error) {
+	if text == "" {
+		return nil, nil
+	}
+	bad := &usageError{fmt.Errorf("--head %q: want the number of an entry and its hash of 64 digits, as the report has them", text)}
+	words := strings.Fields(text)
+	if len(words) < 2 {
+		return nil, bad
+	}
+	seq, err := strconv.ParseInt(words[len(words)-2], 10, 64)
+	hash := words[len(words)-1]
+	if _, notHex := hex.DecodeString(hash); err != nil || notHex != nil || seq < 1 || len(hash) != 64 {
+		return nil, bad
+	}
+	return []install.Head{{Seq: seq, Hash: hash}}, nil
 }
 
 // knownKeys are those of flags, and of the site file where there is one.
@@ -90,7 +118,7 @@ func (a *app) knownKeys(state, siteFile string, keyFiles []string) ([]install.Pe
 // verifyCheckpoints checks the record and the signatures over it. Unless must is
 // set, signatures are checked where their keys are known and nothing has to be
 // signed.
-func verifyCheckpoints(dir string, who []install.Person, must bool) (*install.Verification, error) {
+func verifyCheckpoints(dir string, who []install.Person, must bool, kept []install.Head) (*install.Verification, error) {
 	stranger := false
 	check := func(keyID string, payload, sig []byte) error {
 		for _, p := range who {
@@ -102,13 +130,13 @@ func verifyCheckpoints(dir string, who []install.Person, must bool) (*install.Ve
 		return fmt.Errorf("it is signed by %s, whose public key is not given", keyID)
 	}
 	if must {
-		return install.VerifyState(dir, check)
+		return install.VerifyState(dir, check, kept...)
 	}
-	v, err := install.VerifyState(dir, nil)
+	v, err := install.VerifyState(dir, nil, kept...)
 	if err != nil || !v.Covered || len(who) == 0 {
 		return v, err
 	}
-	signed, err := install.VerifyState(dir, check)
+	signed, err := install.VerifyState(dir, check, kept...)
 	if stranger {
 		return v, nil //nolint:nilerr // nothing was checked, and the result says so
 	}

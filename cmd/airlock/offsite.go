@@ -182,7 +182,7 @@ func (a *app) restoreHosts(ctx context.Context, from string, site *manifests.Sit
 
 // check verifies a record before it gets its name.
 func (r *restored) check(dir string, who []install.Person, must bool) error {
-	v, err := verifyCheckpoints(dir, who, must)
+	v, err := verifyCheckpoints(dir, who, must, nil)
 	if err != nil {
 		return err
 	}
