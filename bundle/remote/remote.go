@@ -179,8 +179,8 @@ func (h *Hosts) AuthFor(ref Reference) *auth.Client {
 		c, ok := h.eager[key]
 		if !ok {
 			c = h.newAuth(repository)
-			eager := *h.http
-			eager.Transport = &preemptTransport{base: h.http.Transport, ring: h.keyring, host: host, repository: repository}
+			eager := *c.Client
+			eager.Transport = &preemptTransport{base: c.Client.Transport, ring: h.keyring, host: host, repository: repository}
 			c.Client = &eager
 			h.eager[key] = c
 		}
@@ -231,8 +231,10 @@ func (h *Hosts) isPlain(host string) bool {
 // newAuth makes a client with its own token cache, because oras-go keys tokens
 // by host and a path may have a user of its own.
 func (h *Hosts) newAuth(repository string) *auth.Client {
+	client := *h.http
+	client.Transport = &tokenTransport{h.http.Transport}
 	return &auth.Client{
-		Client:     h.http,
+		Client:     &client,
 		Cache:      auth.NewCache(),
 		ClientID:   "airlock",
 		Credential: h.keyring.credential(repository),

@@ -217,6 +217,9 @@ func placeRows(l line) rows {
 		always[*mirror.MovedError](exitFailed, "nothing was sent: make a new plan with --dry-run --output json and review what changed"),
 		always[*mirror.BusyError](exitFailed, "wait for the other run to end, or give another --record"),
 		always[*mirror.VerifyError](exitPartial, "what was pushed did not come back: ask whoever runs the registry, then run the same command again"),
+		is(func(e *remote.TokenError) verdict {
+			return verdict{exitFailed, "ask whoever runs " + e.Host + ", where the registry sends logins; a proxy in between may answer for it"}
+		}),
 		is(func(e *remote.AuthError) verdict { return verdict{exitFailed, loginHint(l, e.Host)} }),
 		is(func(e *remote.PlainHTTPError) verdict {
 			return verdict{exitFailed, "if that is meant, say --plain-http " + e.Host}
