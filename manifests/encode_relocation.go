@@ -47,6 +47,12 @@ func ParseRelocationMap(name string, data []byte) (*RelocationMap, error) {
 	case !utf8.Valid(data):
 		d.whole("document is not UTF-8 text")
 	default:
+		// A document of another kind would only give a page of unknown keys.
+		var head struct{ Kind string }
+		if json.Unmarshal(data, &head) == nil && head.Kind != "" && head.Kind != KindRelocationMap {
+			d.whole("kind: got %s, want %s", quoted(head.Kind), KindRelocationMap)
+			break
+		}
 		j := &jsonReader{d: d, data: data, dec: json.NewDecoder(bytes.NewReader(data))}
 		j.dec.UseNumber()
 		if j.document(m) {

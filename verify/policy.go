@@ -9,11 +9,10 @@ import (
 	"crypto/x509"
 	"encoding/hex"
 	"fmt"
-	"io"
-	"os"
 	"path/filepath"
 	"strings"
 
+	"github.com/airlock-project/airlock/bundle/regular"
 	"github.com/airlock-project/airlock/manifests"
 	"github.com/opencontainers/go-digest"
 	"github.com/sigstore/sigstore/pkg/cryptoutils"
@@ -37,7 +36,7 @@ const maxKeyFile = 64 << 10
 
 // LoadPolicy reads a policy document and the keys it names, relative to it.
 func LoadPolicy(path string) (*Policy, error) {
-	data, err := readFile(path, manifests.MaxDocument)
+	data, err := regular.Read(path, manifests.MaxDocument)
 	if err != nil {
 		return nil, err
 	}
@@ -103,7 +102,7 @@ func onlySigner(s policySigner) *Policy {
 }
 
 func loadSigner(path, name, role string) (policySigner, error) {
-	data, err := readFile(path, maxKeyFile)
+	data, err := regular.Read(path, maxKeyFile)
 	if err != nil {
 		return policySigner{}, fmt.Errorf("read public key: %w", err)
 	}
@@ -151,23 +150,6 @@ func Fingerprint(key crypto.PublicKey) (string, error) {
 	}
 	sum := sha256.Sum256(der)
 	return "SHA256:" + hex.EncodeToString(sum[:]), nil
-}
-
-// readFile reads a file of at most limit bytes.
-func readFile(path string, limit int64) ([]byte, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, limit+1))
-	if err != nil {
-		return nil, err
-	}
-	if int64(len(data)) > limit {
-		return nil, fmt.Errorf("%s is larger than %d bytes", path, limit)
-	}
-	return data, nil
 }
 
 // FingerprintFile returns the fingerprint of the public key in a PEM file.

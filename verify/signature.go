@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/airlock-project/airlock/bundle/archive"
+	"github.com/airlock-project/airlock/bundle/regular"
 	protocommon "github.com/sigstore/protobuf-specs/gen/pb-go/common/v1"
 	sgbundle "github.com/sigstore/sigstore-go/pkg/bundle"
 	"github.com/sigstore/sigstore-go/pkg/root"
@@ -156,7 +157,7 @@ func sidecar(path string) []byte {
 	if err != nil || !fi.Mode().IsRegular() { // a named pipe would block
 		return nil
 	}
-	data, err := readFile(path, archive.MaxSignature)
+	data, err := regular.Read(path, archive.MaxSignature)
 	if err != nil {
 		return nil
 	}

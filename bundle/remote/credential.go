@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"oras.land/oras-go/v2/registry/remote/auth"
-	"oras.land/oras-go/v2/registry/remote/credentials"
 )
 
 // The environment's login for Options.Target.
@@ -61,13 +60,13 @@ func newKeyring(o Options) (*keyring, error) {
 	}
 	for host, c := range o.Credentials {
 		if err := checkHost(host); err != nil {
-			return nil, fmt.Errorf("credentials for host %q: %w", host, err)
+			return nil, fmt.Errorf("credentials for host%s: %w", quoted(host), err)
 		}
 		k.given[canonicalHost(host)] = c
 	}
 	for _, host := range o.Anonymous {
 		if err := checkHost(host); err != nil {
-			return nil, fmt.Errorf("anonymous host %q: %w", host, err)
+			return nil, fmt.Errorf("anonymous host%s: %w", quoted(host), err)
 		}
 		if _, ok := k.given[canonicalHost(host)]; ok {
 			return nil, fmt.Errorf("anonymous host %q: credentials were given for it", host)
@@ -86,7 +85,7 @@ func (k *keyring) readEnv(target string) error {
 		return nil
 	}
 	if err := checkHost(target); err != nil {
-		return fmt.Errorf("target host %q: %w", target, err)
+		return fmt.Errorf("target host%s: %w", quoted(target), err)
 	}
 	user, password := os.Getenv(envUsername), os.Getenv(envPassword)
 	if (user == "") != (password == "") {
@@ -141,7 +140,7 @@ func (p place) ask(ctx context.Context, host string) (Credential, error) {
 	if p.helper == "" {
 		return p.cred, nil
 	}
-	c, err := credentials.NewNativeStore(p.helper).Get(ctx, serverAddress(host))
+	c, err := askHelper(ctx, p.helper, serverAddress(host))
 	if err != nil {
 		return c, fmt.Errorf("ask credential helper %q about %s: %w", p.helper, host, err)
 	}

@@ -128,6 +128,10 @@ func checkHost(s string) error {
 	if len(s) > maxHost {
 		return fmt.Errorf("longer than %d bytes", maxHost)
 	}
+	// Before anything of it is quoted: it may hold a password.
+	if strings.Contains(s, "@") {
+		return errors.New("want a host name or address, without a user name")
+	}
 	name, port, ok := cutPort(strings.ToLower(s))
 	if ok {
 		n, err := strconv.ParseUint(port, 10, 16)

@@ -93,7 +93,7 @@ func New(o Options) (*Hosts, error) {
 	plain := map[string]bool{}
 	for _, h := range o.PlainHTTP {
 		if err := checkHost(h); err != nil {
-			return nil, fmt.Errorf("plain HTTP host %q: %w", h, err)
+			return nil, fmt.Errorf("plain HTTP host%s: %w", quoted(h), err)
 		}
 		plain[strings.ToLower(h)] = true
 	}
@@ -155,7 +155,7 @@ func (h *Hosts) Auth() *auth.Client { return h.auth }
 // clients made after it: what product a registry is shows only when it is asked.
 func (h *Hosts) Preempt(host string) error {
 	if err := checkHost(host); err != nil {
-		return fmt.Errorf("preemptive login to host %q: %w", host, err)
+		return fmt.Errorf("preemptive login to host%s: %w", quoted(host), err)
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -179,8 +179,8 @@ func (h *Hosts) AuthFor(ref Reference) *auth.Client {
 		c, ok := h.eager[key]
 		if !ok {
 			c = h.newAuth(repository)
-			eager := *h.http
-			eager.Transport = &preemptTransport{base: h.http.Transport, ring: h.keyring, host: host, repository: repository}
+			eager := *c.Client
+			eager.Transport = &preemptTransport{base: c.Client.Transport, ring: h.keyring, host: host, repository: repository}
 			c.Client = &eager
 			h.eager[key] = c
 		}
@@ -231,8 +231,10 @@ func (h *Hosts) isPlain(host string) bool {
 // newAuth makes a client with its own token cache, because oras-go keys tokens
 // by host and a path may have a user of its own.
 func (h *Hosts) newAuth(repository string) *auth.Client {
+	client := *h.http
+	client.Transport = &tokenTransport{h.http.Transport}
 	return &auth.Client{
-		Client:     h.http,
+		Client:     &client,
 		Cache:      auth.NewCache(),
 		ClientID:   "airlock",
 		Credential: h.keyring.credential(repository),
@@ -243,12 +245,20 @@ func (h *Hosts) newAuth(repository string) *auth.Client {
 	}
 }
 
+// quoted repeats a host in an error, unless a password may be before its @.
+func quoted(host string) string {
+	if strings.Contains(host, "@") {
+		return ""
+	}
+	return fmt.Sprintf(" %q", host)
+}
+
 // parseResolve checks the addresses to use instead of DNS.
 func parseResolve(in map[string]string) (map[string]string, error) {
 	out := map[string]string{}
 	for _, host := range slices.Sorted(maps.Keys(in)) {
 		if err := checkHost(host); err != nil {
-			return nil, fmt.Errorf("resolve %q: %w", host, err)
+			return nil, fmt.Errorf("resolve%s: %w", quoted(host), err)
 		}
 		to := in[host]
 		if _, err := netip.ParseAddr(to); err != nil {

@@ -29,9 +29,9 @@ type Attempt struct {
 
 // Login says what a host was shown. It holds no secret.
 type Login struct {
-	Source  string    // as CredentialSource
-	Expires time.Time // zero: unknown
-	Refused []Attempt // what the host refused, in the order of trying
+	Source  string    `json:"source"`            // as CredentialSource
+	Expires time.Time `json:"expires,omitzero"`  // zero: unknown
+	Refused []Attempt `json:"refused,omitempty"` // what the host refused, in the order of trying
 }
 
 // grant is a credential that was handed out and may have to be replaced.

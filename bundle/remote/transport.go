@@ -1,21 +1,21 @@
 package remote
 
 import (
-	"bytes"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"io"
+	"io/fs"
 	"net"
 	"net/http"
 	"net/netip"
 	"net/url"
-	"os"
 	"strings"
 	"time"
+
+	"github.com/airlock-project/airlock/bundle/regular"
 )
 
 // Time limits. None bounds a transfer that moves.
@@ -236,18 +236,13 @@ func readCertificates(name string) ([]*x509.Certificate, error) {
 
 // readLimited reads a whole file of at most limit bytes.
 func readLimited(name string, limit int64) ([]byte, error) {
-	f, err := os.Open(name)
-	if err != nil {
-		return nil, errors.Unwrap(err) // the caller names the file
+	data, err := regular.Read(name, limit)
+	// The caller names the file.
+	if e, ok := errors.AsType[*regular.TooLargeError](err); ok {
+		return nil, fmt.Errorf("larger than %d bytes", e.Limit)
 	}
-	defer f.Close()
-	var b bytes.Buffer
-	n, err := io.Copy(&b, io.LimitReader(f, limit+1))
-	if err != nil {
-		return nil, err
+	if e, ok := errors.AsType[*fs.PathError](err); ok {
+		return nil, e.Err
 	}
-	if n > limit {
-		return nil, fmt.Errorf("larger than %d bytes", limit)
-	}
-	return b.Bytes(), nil
+	return data, err
 }

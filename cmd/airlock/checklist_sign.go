@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/airlock-project/airlock/bundle/regular"
 	"github.com/airlock-project/airlock/install"
 	"github.com/airlock-project/airlock/manifests"
 	"github.com/airlock-project/airlock/verify"
@@ -299,7 +300,7 @@ func readEvidence(list []string) ([]install.ProofFile, error) {
 		if !fi.Mode().IsRegular() { // a named pipe would block
 			return nil, &usageError{fmt.Errorf("--evidence %s: %s is not a file", name, path)}
 		}
-		data, err := readBounded(path, install.MaxProof)
+		data, err := regular.Read(path, install.MaxProof)
 		if err != nil {
 			return nil, &usageError{fmt.Errorf("--evidence %s: %w", name, err)}
 		}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/airlock-project/airlock/bundle"
+	"github.com/airlock-project/airlock/bundle/regular"
 	"github.com/airlock-project/airlock/bundle/remote"
 	"github.com/airlock-project/airlock/manifests"
 )
@@ -25,7 +26,7 @@ type definition struct {
 }
 
 func loadDefinition(path string) (*definition, error) {
-	data, err := readBounded(path, manifests.MaxDocument)
+	data, err := regular.Read(path, manifests.MaxDocument)
 	if err != nil {
 		if errors.Is(err, os.ErrNotExist) {
 			return nil, &noDefinitionError{path}
@@ -56,7 +57,7 @@ func (e *noDefinitionError) Error() string { return fmt.Sprintf("open %s: no suc
 
 // readLock reads the lock beside the definition; nil if there is none.
 func (d *definition) readLock() (*manifests.Lock, error) {
-	data, err := readBounded(d.lockPath, manifests.MaxDocument)
+	data, err := regular.Read(d.lockPath, manifests.MaxDocument)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, nil
 	}

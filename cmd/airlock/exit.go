@@ -13,6 +13,7 @@ import (
 	"github.com/airlock-project/airlock/bundle/archive"
 	"github.com/airlock-project/airlock/bundle/artifact"
 	"github.com/airlock-project/airlock/bundle/chart"
+	"github.com/airlock-project/airlock/bundle/regular"
 	"github.com/airlock-project/airlock/bundle/remote"
 	"github.com/airlock-project/airlock/bundle/source/dockerarchive"
 	"github.com/airlock-project/airlock/bundle/source/helm"
@@ -105,6 +106,7 @@ func trustRows(l line) rows {
 	return rows{
 		always[*usageError](exitUsage, "see "+l.command()+" --help"),
 		is(func(e *settingError) verdict { return verdict{exitUsage, e.hint} }),
+		always[*changedError](exitContent, "leave the file alone while it is read: copy it again from where it was made, and run the same command again"),
 		always[*verify.NoPolicyError](exitUntrusted, "give the signer's public key with --key, or a policy with --policy; airlock policy init writes one"),
 		always[*verify.UnsignedError](exitUntrusted, "ask for a signed bundle, or for its signature as BUNDLE.<name>.sigstore.json to lay beside it"),
 		always[*verify.UntrustedError](exitUntrusted, "compare fingerprints with the signer; a missing countersignature can be laid beside the bundle"),
@@ -215,9 +217,10 @@ func placeRows(l line) rows {
 		always[*mirror.MovedError](exitFailed, "nothing was sent: make a new plan with --dry-run --output json and review what changed"),
 		always[*mirror.BusyError](exitFailed, "wait for the other run to end, or give another --record"),
 		always[*mirror.VerifyError](exitPartial, "what was pushed did not come back: ask whoever runs the registry, then run the same command again"),
-		is(func(e *remote.AuthError) verdict {
-			return verdict{exitFailed, "log in to " + e.Host + " (docker login, podman login), or give --auth-file"}
+		is(func(e *remote.TokenError) verdict {
+			return verdict{exitFailed, "ask whoever runs " + e.Host + ", where the registry sends logins; a proxy in between may answer for it"}
 		}),
+		is(func(e *remote.AuthError) verdict { return verdict{exitFailed, loginHint(l, e.Host)} }),
 		is(func(e *remote.PlainHTTPError) verdict {
 			return verdict{exitFailed, "if that is meant, say --plain-http " + e.Host}
 		}),
@@ -251,7 +254,12 @@ func placeRows(l line) rows {
 		always[*install.LedgerError](exitContent, "the record was changed or damaged: keep it as it is for the auditor and start with another --state"),
 		is(func(e *listenError) verdict { return e.verdict() }),
 		always[*stdoutError](exitFailed, "what the command does is done; only its result could not be written"),
-		always[*otherFileError](exitFailed, "nothing is ever overwritten: name another file with --relocation-map"),
+		is(func(e *otherFileError) verdict {
+			return verdict{exitFailed, "nothing is ever overwritten: name another file with --" + e.flag}
+		}),
+		is(func(e *regular.TooLargeError) verdict {
+			return verdict{exitUsage, "it is not what belongs there: check the path"}
+		}),
 		is(func(e *fs.PathError) verdict { return pathVerdict(l, e) }),
 	}
 }
@@ -317,6 +325,16 @@ func mayBeStopped(code int) bool {
 	return code == exitFailed || code == exitPartial || code == exitItemFailed || code == exitWaiting
 }
 
+// text is what an error says. Where an interrupt ended the command it names
+// the signal, which the libraries below do not know.
+func text(ctx context.Context, err error) string {
+	cause := context.Cause(ctx)
+	if cause == nil || !errors.Is(err, context.Canceled) {
+		return err.Error()
+	}
+	return strings.ReplaceAll(err.Error(), context.Canceled.Error(), cause.Error())
+}
+
 // exit reports an error, once, and returns the exit code.
 func (a *app) exit(ctx context.Context, cmd *cobra.Command, err error) int {
 	if err == nil {
@@ -327,10 +345,10 @@ func (a *app) exit(ctx context.Context, cmd *cobra.Command, err error) int {
 	}
 	v := judge(ctx, line{cmd}, err)
 	if a.output == "json" {
-		a.jsonLine(map[string]any{"error": err.Error(), "hint": v.hint, "exitCode": v.code})
+		a.jsonLine(map[string]any{"error": text(ctx, err), "hint": v.hint, "exitCode": v.code})
 		return v.code
 	}
-	fmt.Fprintf(a.stderr, "airlock: %s\n", err)
+	fmt.Fprintf(a.stderr, "airlock: %s\n", text(ctx, err))
 	if v.hint != "" {
 		fmt.Fprintf(a.stderr, "hint: %s\n", v.hint)
 	}

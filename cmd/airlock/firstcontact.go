@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/airlock-project/airlock/bundle/regular"
 	"github.com/airlock-project/airlock/verify/sign"
 )
 
@@ -107,7 +108,7 @@ const maxToolSignature = 8 << 10
 // checkToolSignature reports whether a signature of the tool is there. One that
 // is not by key is an error: the bundle it came with needs it.
 func checkToolSignature(path string, sum []byte, key *sign.Key) (there bool, err error) {
-	sig, err := readBounded(path, maxToolSignature)
+	sig, err := regular.Read(path, maxToolSignature)
 	if errors.Is(err, os.ErrNotExist) {
 		return false, nil
 	}
@@ -122,7 +123,7 @@ func checkToolSignature(path string, sum []byte, key *sign.Key) (there bool, err
 
 // fileSum returns the SHA-256 of a file.
 func fileSum(ctx context.Context, path string) ([]byte, error) {
-	f, err := os.Open(path)
+	f, err := regular.Open(path)
 	if err != nil {
 		return nil, err
 	}
@@ -138,15 +139,12 @@ func copyTool(ctx context.Context, src, dst string) (sum []byte, err error) {
 	if _, err := os.Lstat(dst); err == nil {
 		return fileSum(ctx, dst)
 	}
-	in, err := os.Open(src)
+	in, err := regular.Open(src)
 	if err != nil {
 		return nil, err
 	}
 	defer in.Close()
-	tmp := dst + ".new"
-	if err := os.Remove(tmp); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return nil, err
-	}
+	tmp := temporary(dst)
 	f, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o755)
 	if err != nil {
 		return nil, err

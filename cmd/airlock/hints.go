@@ -9,6 +9,7 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/airlock-project/airlock/bundle/regular"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 )
@@ -101,6 +102,8 @@ func pathVerdict(l line, e *fs.PathError) verdict {
 		return verdict{exitUsage, missingHint(l, e)}
 	case errors.Is(e.Err, syscall.EISDIR):
 		return verdict{exitUsage, "it is a directory: name the file"}
+	case errors.Is(e.Err, regular.ErrNotRegular):
+		return verdict{exitUsage, "it is a pipe, a device or a socket: name a file, or hand a pipe over as <(command)"}
 	case errors.Is(e.Err, syscall.ENOTDIR):
 		return verdict{exitUsage, "part of the path is a file: check the path"}
 	case errors.Is(e.Err, syscall.EROFS), errors.Is(e.Err, fs.ErrPermission) && l.writes(e):
@@ -111,6 +114,20 @@ func pathVerdict(l line, e *fs.PathError) verdict {
 		return verdict{exitFailed, elsewhere(l, "check the file system")}
 	}
 	return verdict{exitFailed, "the file cannot be read: check the medium and the file system, or copy it again"}
+}
+
+// loginHint is about a host that wants another login than it was shown.
+func loginHint(l line, host string) string {
+	given := func(flag string) bool { return l.has(flag) && l.cmd.Flags().Changed(flag) }
+	switch {
+	case given("token-stdin"):
+		return "the token that --token-stdin read was refused: check that it is for " + host + ", still valid, and may do this"
+	case given("username"):
+		return "the login given with --username was refused: check user name and password, and what that user may do"
+	case given("anonymous"):
+		return "leave out --anonymous, or give a login with --username and --password-file"
+	}
+	return "log in to " + host + " (docker login, podman login), or give --auth-file"
 }
 
 func elsewhere(l line, other string) string {

@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/airlock-project/airlock/bundle/archive"
 	"github.com/airlock-project/airlock/install"
 	"github.com/airlock-project/airlock/mirror"
 	"github.com/airlock-project/airlock/verify"
@@ -65,6 +66,7 @@ func TestHints(t *testing.T) {
 		{"create stopped", []string{"bundle", "create"}, &resumableError{err: canceled}, true, exitInterrupted, "it goes on from where it stopped"},
 		{"verify stopped", []string{"verify", "b"}, canceled, true, exitInterrupted, "run the same command again"},
 		{"damage stays damage", []string{"verify", "b"}, &verify.ContentError{Err: errors.New("x")}, true, exitContent, "damaged"},
+		{"bundle changed", []string{"mirror", "b"}, changedUnderway("b", &mirror.PartialError{Errs: []error{&archive.FormatError{Err: errors.New("x")}}}), false, exitContent, "leave the file alone"},
 		{"password elsewhere", []string{"bundle", "install", "b"}, &sign.PasswordError{}, false, exitUsage, "--password-file"},
 	}
 	for _, tc := range tests {
@@ -82,6 +84,49 @@ func TestHints(t *testing.T) {
 				t.Errorf("hint %q speaks of going on", v.hint)
 			}
 		})
+	}
+}
+
+// TestSignalIsNamed: an interrupt is told as the signal, not in the words of
+// package context.
+func TestSignalIsNamed(t *testing.T) {
+	ctx, cancel := context.WithCancelCause(t.Context())
+	err := fmt.Errorf("verify b: %w", context.Canceled)
+	if got := text(ctx, err); got != "verify b: context canceled" {
+		t.Errorf("without an interrupt: %q", got)
+	}
+	cancel(errors.New("terminated signal received"))
+	if got := text(ctx, err); got != "verify b: terminated signal received" {
+		t.Errorf("with one: %q", got)
+	}
+	if got := text(ctx, errors.New("x")); got != "x" {
+		t.Errorf("another error: %q", got)
+	}
+}
+
+// TestReplaceFile leaves nothing behind, and names the file, where it fails.
+func TestReplaceFile(t *testing.T) {
+	dir := t.TempDir()
+	name := filepath.Join(dir, "map.json")
+	for _, text := range []string{"one", "two"} {
+		if err := replaceFile(name, []byte(text)); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := os.ReadFile(name); err != nil || string(got) != text {
+			t.Errorf("got %q, %v", got, err)
+		}
+	}
+	full := filepath.Join(dir, "full")
+	if err := os.MkdirAll(filepath.Join(full, "x"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	err := replaceFile(full, nil)
+	if e, ok := errors.AsType[*fs.PathError](err); !ok || e.Path != full {
+		t.Errorf("over a directory: %v", err)
+	}
+	left, err := os.ReadDir(dir)
+	if err != nil || len(left) != 2 {
+		t.Errorf("left behind: %v, %v", left, err)
 	}
 }
 

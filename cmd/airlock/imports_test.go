@@ -32,7 +32,9 @@ var layers = []layer{
 
 	{"./bundle/archive", nil},
 	{"./bundle/chart", nil},
-	{"./bundle/remote", nil},
+	// How a file that somebody named is opened is one decision for all.
+	{"./bundle/regular", nil},
+	{"./bundle/remote", []string{"./bundle/regular"}},
 	{"./bundle", []string{"./manifests", "./bundle/archive"}},
 	// How a file or directory is packed is one decision for all sources, and
 	// for whoever unpacks it.
@@ -43,7 +45,7 @@ var layers = []layer{
 	{"./bundle/source/...", append([]string{"./bundle/source/file"}, belowSources...)},
 
 	{"./verify/extract", []string{"./verify", "./bundle", "./bundle/archive", "./bundle/artifact"}},
-	{"./verify/...", []string{"./verify/...", "./bundle", "./bundle/archive", "./manifests"}},
+	{"./verify/...", []string{"./verify/...", "./bundle", "./bundle/archive", "./bundle/regular", "./manifests"}},
 
 	// The types that adapters and engine share lie in the adapters' parent.
 	{"./mirror/target", []string{"./bundle", "./manifests"}},

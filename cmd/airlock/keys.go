@@ -33,9 +33,9 @@ func (a *app) password(ctx context.Context, what, file string, fresh bool) ([]by
 
 func (a *app) findPassword(ctx context.Context, what, file string, fresh bool) ([]byte, error) {
 	if file != "" {
-		data, err := readBounded(file, 4096)
+		data, err := readSecret("password-file", file, 4096)
 		if err != nil {
-			return nil, fmt.Errorf("read password: %w", err)
+			return nil, err
 		}
 		return bytes.TrimRight(data, "\r\n"), nil
 	}
@@ -98,23 +98,6 @@ func (e *noPasswordError) Error() string { return "no password for " + e.what }
 type noSignerError struct{}
 
 func (*noSignerError) Error() string { return "nothing says who signs the bundle" }
-
-// readBounded reads a file of at most limit bytes.
-func readBounded(path string, limit int64) ([]byte, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, limit+1))
-	if err != nil {
-		return nil, err
-	}
-	if int64(len(data)) > limit {
-		return nil, fmt.Errorf("%s is larger than %d bytes", path, limit)
-	}
-	return data, nil
-}
 
 // signFlags are the flags of commands that sign.
 type signFlags struct {
@@ -256,37 +239,4 @@ func (a *app) runKeygen(ctx context.Context, prefix, passwordFile string) error 
 	return a.result(out, func(w io.Writer) {
 		fmt.Fprintf(w, "private key  %s\npublic key   %s\nfingerprint  %s\n", private, public, fp)
 	})
-}
-
-// writeNew writes a file that must not exist, whole and durable or not at all.
-func writeNew(path string, data []byte, mode os.FileMode) error {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(data)
-	if err == nil {
-		err = f.Sync()
-	}
-	if cerr := f.Close(); err == nil {
-		err = cerr
-	}
-	if err != nil {
-		// Best effort: the error that matters is already on its way.
-		_ = os.Remove(path)
-	}
-	return err
-}
-
-// replaceFile writes a file through a temporary name, so that it is the old or
-// the new one, never half of either.
-func replaceFile(path string, data []byte) error {
-	tmp := path + ".new"
-	if err := os.Remove(tmp); err != nil && !os.IsNotExist(err) {
-		return err
-	}
-	if err := writeNew(tmp, data, 0o644); err != nil {
-		return err
-	}
-	return os.Rename(tmp, path)
 }

@@ -5,14 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"maps"
-	"os"
-	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
-	"syscall"
 
+	"github.com/airlock-project/airlock/bundle/archive"
+	"github.com/airlock-project/airlock/bundle/regular"
 	"github.com/airlock-project/airlock/bundle/remote"
 	"github.com/airlock-project/airlock/manifests"
 	"github.com/airlock-project/airlock/mirror"
@@ -50,6 +49,9 @@ come last. A tag that exists with other content is a conflict, never overwritten
 quay.io/jetstack/x:v1 goes to REGISTRY/PREFIX/jetstack/x:v1.`,
 		Args: args(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, list []string) error {
+			if err := f.job.check(cmd); err != nil {
+				return err
+			}
 			if f.job.file != "" {
 				return a.renderJob(cmd, list[0], f)
 			}
@@ -64,11 +66,11 @@ quay.io/jetstack/x:v1 goes to REGISTRY/PREFIX/jetstack/x:v1.`,
 	fl.StringVar(&f.suffix, "tag-suffix", "", "append `text` to every tag, where tags cannot be moved")
 	fl.StringArrayVar(&f.mapping, "map", nil, "`REF=REPOSITORY[:TAG]` puts one item, by reference or name, elsewhere below the prefix")
 	fl.BoolVar(&f.dryRun, "dry-run", false, "show what would be sent, change nothing; with --output json this is a plan")
-	fl.StringVar(&f.plan, "plan", "", "carry out the plan in `file`, and refuse if the registry moved meanwhile")
+	fl.StringVar(&f.plan, "plan", "", "carry out the plan in `file`, and refuse if the registry moved meanwhile; --to, if given, has to be the plan's target")
 	fl.StringVar(&f.record, "record", "", "keep what was done in `directory`, so that the next run asks less")
-	fl.StringVar(&f.verify, "verify", "head", "what to read back: `head`, sample or full")
-	fl.StringVar(&f.shard, "shard", "", "send the blobs of part `i/n` only, i from 0")
-	fl.BoolVar(&f.closing, "closing", false, "shards have sent the blobs: push what is left")
+	fl.StringVar(&f.verify, "verify", "head", "how much to read back, a `level`: head, sample or full")
+	fl.StringVar(&f.shard, "shard", "", "send the blobs of part `i/n` only, i from 0 to n-1: 0/3, 1/3, 2/3")
+	fl.BoolVar(&f.closing, "closing", false, "after all shards: push manifests and tags, and blobs that are still missing")
 	fl.IntVar(&f.workers, "workers", 0, "blobs sent at once (default 8, and 24 more while small ones wait)")
 	fl.StringVar(&f.mapFile, "relocation-map", "", "write the relocation map to `file`")
 	f.login.add(cmd)
@@ -104,6 +106,9 @@ func (a *app) runMirror(ctx context.Context, path string, f mirrorFlags) error {
 	if err != nil {
 		return err
 	}
+	if doc != nil {
+		a.say("the plan is for %s", f.to)
+	}
 	if f.to == "" {
 		return &usageError{errors.New("--to is required: the registry to push to")}
 	}
@@ -135,15 +140,21 @@ func (a *app) runMirror(ctx context.Context, path string, f mirrorFlags) error {
 	} else {
 		m, res, err = mirror.Run(ctx, b, o)
 	}
+	err = changedUnderway(path, err)
 	if f.mapFile != "" && len(m.Entries) > 0 {
 		err = errors.Join(err, writeMap(f.mapFile, &m))
 	}
-	a.say("login at %s: %s", registryOf(f.to), source())
+	if v, ok := table(line{}).find(err); !ok || v.code != exitUsage {
+		a.say("login at %s: %s", registryOf(f.to), source())
+	}
 	if len(m.Entries) == 0 && err != nil {
 		return err
 	}
 	return errors.Join(a.result(mirrored{m, counts(res)}, func(w io.Writer) { printMirrored(w, m, res) }), err)
 }
+
+// hostHint says what a registry's host looks like.
+const hostHint = "a host is a name with a dot, localhost or an address, with a port from 1 to 65535 where it has one, as in registry.example:5000/team"
 
 func registryOf(to string) string {
 	host, _, _ := strings.Cut(to, "/")
@@ -152,14 +163,57 @@ func registryOf(to string) string {
 
 // check refuses flags before anything is opened.
 func (f mirrorFlags) check() error {
-	if f.workers < 0 {
-		return &usageError{fmt.Errorf("--workers %d: want 1 or more, or 0 for the default", f.workers)}
+	if f.workers < 0 || f.workers > maxWorkers {
+		return &usageError{fmt.Errorf("--workers %d: want 1 to %d, or 0 for the default", f.workers, maxWorkers)}
 	}
 	if err := checkTarget("--to", f.to); err != nil {
 		return err
 	}
-	return checkMap(f.mapFile)
+	level := mirror.Level(f.verify)
+	if !slices.Contains([]mirror.Level{mirror.VerifyHead, mirror.VerifySample, mirror.VerifyFull}, level) {
+		return &usageError{fmt.Errorf("--verify %q: it is one of head, sample, full", f.verify)}
+	}
+	if !tagRest.MatchString(f.suffix) {
+		return &usageError{fmt.Errorf("--tag-suffix %q: a tag has letters, digits and _ . - only, at most 128", f.suffix)}
+	}
+	switch {
+	case f.shard != "" && f.closing:
+		return &usageError{errors.New("a run is one of the shards or the closing one: give --shard or --closing")}
+	case f.shard != "" && f.mapFile != "":
+		return &usageError{errors.New("a shard names nothing, so that it has no relocation map: give --relocation-map to the closing run")}
+	case f.shard != "" && level != mirror.VerifyHead:
+		return &usageError{errors.New("a shard reads nothing back: give --verify to the closing run")}
+	case f.mapFile != "":
+		return formerMap().check(f.mapFile)
+	}
+	return nil
 }
+
+// maxWorkers is beyond what any registry answers faster with.
+const maxWorkers = 1024
+
+// tagRest is what may follow in a tag (distribution-spec 1.1, "Pulling manifests").
+var tagRest = regexp.MustCompile(`^[A-Za-z0-9_.-]{0,127}$`)
+
+// changedUnderway tells a bundle that was good when it was opened, and is none
+// any more, from a file that never was one.
+func changedUnderway(path string, err error) error {
+	if _, ok := errors.AsType[*archive.FormatError](err); ok {
+		return &changedError{path, err}
+	}
+	return err
+}
+
+// changedError says that a bundle changed while it was read.
+type changedError struct {
+	path string
+	err  error
+}
+
+func (e *changedError) Error() string {
+	return fmt.Sprintf("%s changed while it was read: %v", e.path, e.err)
+}
+func (e *changedError) Unwrap() error { return e.err }
 
 // checkTarget refuses what is not one registry with a prefix. Nothing of a
 // target with an @ is quoted: text before it may be a password.
@@ -173,6 +227,12 @@ func checkTarget(name, to string) error {
 	case strings.ContainsAny(to, "@?#%\\ "):
 		return &settingError{fmt.Errorf("%s: give REGISTRY[:PORT][/PREFIX], without user name or query", name), "--username and --password-file log in"}
 	}
+	switch _, err := remote.ParseReference(host + "/any"); {
+	case host == "":
+		return &settingError{fmt.Errorf("%s %q: it names no host, want REGISTRY[:PORT][/PREFIX]", name, to), hostHint}
+	case err != nil, !strings.ContainsAny(host, ".:") && host != "localhost":
+		return &settingError{fmt.Errorf("%s %q: %q is no host of a registry, want REGISTRY[:PORT][/PREFIX]", name, to, host), hostHint}
+	}
 	if prefix == "" {
 		prefix = "any"
 	}
@@ -182,67 +242,25 @@ func checkTarget(name, to string) error {
 	return nil
 }
 
-// checkMap refuses, before anything is sent, a place for the relocation map
-// that cannot take it or that holds anything but a former one.
-func checkMap(path string) error {
-	if path == "" {
-		return nil
-	}
-	dir := filepath.Dir(path)
-	if fi, err := os.Stat(dir); err != nil {
-		return err
-	} else if !fi.IsDir() {
-		return &fs.PathError{Op: "write to", Path: dir, Err: syscall.ENOTDIR}
-	}
-	fi, err := os.Lstat(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	if !fi.Mode().IsRegular() {
-		return &otherFileError{path}
-	}
-	data, err := readBounded(path, manifests.MaxDocument)
-	if err != nil {
-		return err
-	}
-	if _, err := manifests.ParseRelocationMap(path, data); err != nil {
-		return &otherFileError{path}
-	}
-	return nil
-}
-
-// otherFileError says that a file is there that is no relocation map.
-type otherFileError struct{ path string }
-
-func (e *otherFileError) Error() string {
-	return fmt.Sprintf("write %s: it exists and is not a relocation map", e.path)
-}
-
 // writeMap looks again: the file may have come while blobs were sent.
 func writeMap(path string, m *manifests.RelocationMap) error {
-	if err := checkMap(path); err != nil {
-		return err
-	}
 	data, err := m.Encode()
 	if err != nil {
 		return err
 	}
-	return replaceFile(path, data)
+	return formerMap().replace(path, data)
 }
 
 // readPlan reads the plan that is to be carried out, if one is. Target and
-// mapping are the plan's.
+// mapping are the plan's; --to may say again which target was meant.
 func readPlan(f *mirrorFlags) (*mirror.Document, error) {
 	if f.plan == "" {
 		return nil, nil
 	}
-	if f.to != "" || f.keepHost || f.flatten || f.suffix != "" || len(f.mapping) > 0 || f.dryRun {
-		return nil, &usageError{errors.New("--plan says where everything goes: leave out --to, --keep-host, --flatten, --tag-suffix, --map and --dry-run")}
+	if f.keepHost || f.flatten || f.suffix != "" || len(f.mapping) > 0 || f.dryRun {
+		return nil, &usageError{errors.New("--plan says where everything goes: leave out --keep-host, --flatten, --tag-suffix, --map and --dry-run")}
 	}
-	file, err := os.Open(f.plan)
+	file, err := regular.Open(f.plan)
 	if err != nil {
 		return nil, err
 	}
@@ -250,6 +268,15 @@ func readPlan(f *mirrorFlags) (*mirror.Document, error) {
 	d, err := mirror.ReadDocument(file)
 	if err != nil {
 		return nil, &usageError{fmt.Errorf("%s: %w", f.plan, err)}
+	}
+	if err := checkTarget("target of "+f.plan, d.Target); err != nil {
+		return nil, err
+	}
+	if f.to != "" && strings.TrimSuffix(f.to, "/") != strings.TrimSuffix(d.Target, "/") {
+		if err := checkTarget("--to", f.to); err != nil {
+			return nil, err
+		}
+		return nil, &settingError{fmt.Errorf("--to %s: %s is a plan for %s", f.to, f.plan, d.Target), "find out which of them is meant: a login is shown to the target of the plan"}
 	}
 	f.to = d.Target
 	return d, nil
@@ -273,6 +300,9 @@ func mappingOf(f mirrorFlags) (mirror.Mapping, error) {
 		}
 		if m.Override == nil {
 			m.Override = map[string]string{}
+		}
+		if was, ok := m.Override[s[:i]]; ok && was != s[i+1:] {
+			return m, &usageError{fmt.Errorf("--map puts %q both to %q and to %q: give one place", s[:i], was, s[i+1:])}
 		}
 		m.Override[s[:i]] = s[i+1:]
 	}

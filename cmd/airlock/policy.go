@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/airlock-project/airlock/bundle/regular"
 	"github.com/airlock-project/airlock/manifests"
 	"github.com/airlock-project/airlock/verify"
 	"github.com/spf13/cobra"
@@ -77,7 +78,7 @@ func (a *app) policyCheck() *cobra.Command {
 }
 
 func loadSite(path string) (*manifests.Site, error) {
-	data, err := readBounded(path, manifests.MaxDocument)
+	data, err := regular.Read(path, manifests.MaxDocument)
 	if err != nil {
 		return nil, err
 	}

@@ -83,7 +83,9 @@ func (f loginFlags) secret(a *app) (string, error) {
 	var data []byte
 	var err error
 	if f.passFile != "" {
-		data, err = readBounded(f.passFile, maxSecret)
+		if data, err = readSecret("password-file", f.passFile, maxSecret); err != nil {
+			return "", err
+		}
 	} else if data, err = io.ReadAll(io.LimitReader(a.stdin, maxSecret+1)); len(data) > maxSecret {
 		err = fmt.Errorf("larger than %d bytes", maxSecret)
 	}

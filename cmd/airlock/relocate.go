@@ -4,12 +4,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path"
 	"path/filepath"
 	"slices"
 	"strings"
 
+	"github.com/airlock-project/airlock/bundle/regular"
 	"github.com/airlock-project/airlock/manifests"
 	"github.com/airlock-project/airlock/mirror/relocate"
 	"github.com/spf13/cobra"
@@ -27,11 +29,7 @@ type relocateFlags struct {
 // that every format can be made later, on another machine, without a registry.
 func (a *app) relocate() *cobra.Command {
 	var f relocateFlags
-	var kinds []string
-	for _, k := range relocate.Kinds() {
-		kinds = append(kinds, string(k))
-	}
-	list := strings.Join(kinds, ", ")
+	list := kindList()
 	cmd := &cobra.Command{
 		Use: "relocate MAP --to FORMAT", Short: "Write a relocation map as configuration of those who pull",
 		Long: "Reads the map that airlock mirror --relocation-map wrote, and writes it as one of\n" + list + ".\n" +
@@ -47,11 +45,38 @@ func (a *app) relocate() *cobra.Command {
 	return cmd
 }
 
-func (a *app) runRelocate(name string, f relocateFlags) error {
-	if f.to == "" {
-		return &usageError{errors.New("--to is required: the format to write")}
+// check refuses flags before anything is read. What a person takes for --to
+// may be a registry, with a password before it.
+func (f relocateFlags) check() error {
+	kind, list := relocate.Kind(f.to), kindList()
+	switch {
+	case f.to == "":
+		return &usageError{errors.New("--to is required: the format to write, one of " + list)}
+	case !slices.Contains(relocate.Kinds(), kind) && strings.ContainsAny(f.to, "@:/"):
+		return &usageError{errors.New("--to: unknown format, it is one of " + list)}
+	case !slices.Contains(relocate.Kinds(), kind):
+		return &usageError{fmt.Errorf("--to: unknown format %q, it is one of %s", f.to, list)}
+	case f.nodeCA != "" && kind != relocate.Containerd:
+		return &usageError{fmt.Errorf("--node-ca is for containerd, it means nothing in %s", kind)}
+	case f.values != "" && kind != relocate.Helm:
+		return &usageError{fmt.Errorf("--values is for helm-values, it means nothing in %s", kind)}
 	}
-	data, err := readBounded(name, manifests.MaxDocument)
+	return nil
+}
+
+func kindList() string {
+	var kinds []string
+	for _, k := range relocate.Kinds() {
+		kinds = append(kinds, string(k))
+	}
+	return strings.Join(kinds, ", ")
+}
+
+func (a *app) runRelocate(name string, f relocateFlags) error {
+	if err := f.check(); err != nil {
+		return err
+	}
+	data, err := regular.Read(name, manifests.MaxDocument)
 	if err != nil {
 		return fmt.Errorf("read relocation map: %w", err)
 	}
@@ -62,35 +87,37 @@ func (a *app) runRelocate(name string, f relocateFlags) error {
 	host, _, _ := strings.Cut(m.Target, "/")
 	o := relocate.Options{CA: f.nodeCA, PlainHTTP: slices.Contains(a.plainHTTP, host)}
 	if f.values != "" {
-		if o.Values, err = readBounded(f.values, manifests.MaxDocument); err != nil {
+		if o.Values, err = regular.Read(f.values, manifests.MaxDocument); err != nil {
 			return fmt.Errorf("read values: %w", err)
 		}
 	}
-	out, err := relocate.Write(relocate.Kind(f.to), m, o)
-	if _, ok := errors.AsType[*relocate.KindError](err); ok {
-		return &usageError{err}
-	}
+	kind := relocate.Kind(f.to)
+	out, err := relocate.Write(kind, m, o)
 	if err != nil {
-		return err
+		return &settingError{err, "give the map as airlock mirror wrote it, with --values a chart's values.yaml, with --node-ca an absolute path"}
+	}
+	if kind == relocate.Containerd && !o.PlainHTTP {
+		out.Notes = append(out.Notes, "nodes are told to speak HTTPS with "+host+"; if it speaks HTTP, say --plain-http "+host+" here too")
 	}
 	for _, n := range out.Notes {
 		a.say("note: %s", n)
 	}
 	if f.out == "" {
-		return a.showFiles(out)
+		return a.showFiles(out, kind == relocate.Containerd)
 	}
-	return writeFiles(f.out, relocate.Kind(f.to), out.Files)
+	return writeFiles(f.out, kind, out.Files)
 }
 
-// showFiles writes the files to stdout, several with a line before each.
-func (a *app) showFiles(out relocate.Output) error {
+// showFiles writes the files to stdout, those of a tree with a line before each
+// that says where it belongs.
+func (a *app) showFiles(out relocate.Output, tree bool) error {
 	files := map[string]string{}
 	for _, file := range out.Files {
 		files[file.Path] = string(file.Data)
 	}
 	return a.result(map[string]any{"files": files, "notes": append([]string{}, out.Notes...)}, func(w io.Writer) {
 		for _, file := range out.Files {
-			if len(out.Files) > 1 {
+			if tree {
 				fmt.Fprintf(w, "## %s\n", file.Path)
 			}
 			fmt.Fprintf(w, "%s", file.Data)
@@ -116,13 +143,17 @@ func writeFiles(out string, kind relocate.Kind, files []relocate.File) error {
 		if err := root.MkdirAll(path.Dir(file.Path), 0o755); err != nil {
 			return err
 		}
+		full := filepath.Join(out, filepath.FromSlash(file.Path))
 		f, err := root.OpenFile(filepath.FromSlash(file.Path), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+		if e, ok := errors.AsType[*fs.PathError](err); ok {
+			return &fs.PathError{Op: "write", Path: full, Err: e.Err}
+		}
 		if err != nil {
 			return err
 		}
 		_, err = f.Write(file.Data)
 		if err := errors.Join(err, f.Close()); err != nil {
-			return fmt.Errorf("write %s: %w", file.Path, err)
+			return fmt.Errorf("write %s: %w", full, err)
 		}
 	}
 	return nil

@@ -2,9 +2,12 @@ package main
 
 import (
 	"errors"
+	"fmt"
+	"slices"
 
 	"github.com/airlock-project/airlock/mirror/job"
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 )
 
 // jobFlags are the flags of mirror that render Kubernetes Jobs.
@@ -29,6 +32,27 @@ func (f *jobFlags) add(cmd *cobra.Command) {
 	fl.StringVar(&f.Account, "service-account", "", "render-job: ServiceAccount `name` of the pods")
 }
 
+// check refuses the flags of one of the two commands that mirror is with the
+// other, which would not heed them.
+func (f *jobFlags) check(cmd *cobra.Command) error {
+	var own jobFlags
+	jobs := &cobra.Command{}
+	own.add(jobs)
+	var err error
+	cmd.Flags().Visit(func(given *pflag.Flag) {
+		name := given.Name
+		ours := jobs.Flags().Lookup(name) != nil
+		switch {
+		case err != nil:
+		case ours && f.file == "":
+			err = &usageError{fmt.Errorf("--%s says how to render Jobs: it needs --render-job FILE", name)}
+		case !ours && f.file != "" && name != "to" && name != "output" && !slices.Contains(carried(), name):
+			err = &usageError{fmt.Errorf("--%s has no effect with --render-job: the Jobs run elsewhere, and what they use is named by flags that --help marks render-job", name)}
+		}
+	})
+	return err
+}
+
 // carried lists the flags of mirror, and global ones, that mean in a pod what
 // they mean here.
 func carried() []string {
@@ -49,7 +73,12 @@ func (a *app) renderJob(cmd *cobra.Command, bundle string, f mirrorFlags) error 
 			values = list.GetSlice()
 		}
 		for _, v := range values {
-			o.Args = append(o.Args, "--"+name+"="+v)
+			arg := "--" + name + "=" + v
+			if name == "verify" { // a shard reads nothing back
+				o.Closing = append(o.Closing, arg)
+				continue
+			}
+			o.Args = append(o.Args, arg)
 		}
 	}
 	data, err := job.Render(o)
@@ -59,7 +88,7 @@ func (a *app) renderJob(cmd *cobra.Command, bundle string, f mirrorFlags) error 
 	if err != nil {
 		return err
 	}
-	if err := replaceFile(f.job.file, data); err != nil {
+	if err := formerJobs().replace(f.job.file, data); err != nil {
 		return err
 	}
 	a.say("wrote %s: its first lines say how to run it", f.job.file)

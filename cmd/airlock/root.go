@@ -15,6 +15,7 @@ import (
 	"github.com/airlock-project/airlock/bundle/remote"
 	"github.com/airlock-project/airlock/manifests/spacelift"
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 )
 
 // app is what every command shares: its surroundings and the global flags.
@@ -57,7 +58,7 @@ func (a *app) root() *cobra.Command {
 	root.SetOut(a.stdout)
 	root.SetErr(a.stderr)
 	root.SetIn(a.stdin)
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{err} })
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{flagError(err)} })
 	f := root.PersistentFlags()
 	f.StringVar(&a.output, "output", "text", "`format` of the result on stdout: text or json")
 	f.StringSliceVar(&a.plainHTTP, "plain-http", nil, "`host[:port]` to speak to without TLS; may be repeated")
@@ -84,6 +85,24 @@ func (a *app) root() *cobra.Command {
 	}
 	root.AddCommand(bundleCmd, a.bundleVerify(), a.mirror(), a.relocate(), registryCmd, a.serve(), policyCmd, siteCmd, checklistCmd, a.keygen(), a.schema(), a.version())
 	return root
+}
+
+// flagError leaves out a value where none belongs: what somebody gives to
+// --password-stdin is the password.
+func flagError(err error) error {
+	e, ok := errors.AsType[*pflag.InvalidValueError](err)
+	if ok && e.GetFlag().NoOptDefVal != "" {
+		return fmt.Errorf("--%s takes no value", e.GetFlag().Name)
+	}
+	return err
+}
+
+// quoted repeats a value in an error, unless a password may be before its @.
+func quoted(value string) string {
+	if strings.Contains(value, "@") {
+		return ""
+	}
+	return fmt.Sprintf(" %q", value)
 }
 
 // group is a command that only holds others.
@@ -140,7 +159,7 @@ func (a *app) hosts(extra remote.Options) (*remote.Hosts, error) {
 	for _, r := range a.resolve {
 		host, ip, ok := splitResolve(r)
 		if !ok {
-			return nil, &usageError{fmt.Errorf("--resolve %q: want HOST:IP, with :PORT after either if it matters", r)}
+			return nil, &usageError{fmt.Errorf("--resolve%s: want HOST:IP, with :PORT after either if it matters", quoted(r))}
 		}
 		o.Resolve[host] = ip
 	}

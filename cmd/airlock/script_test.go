@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/airlock-project/airlock/testdata/fixture"
@@ -37,6 +38,7 @@ func TestScript(t *testing.T) {
 			"flip":   cmdFlip,
 			"tool":   cmdTool,
 			"append": cmdAppend,
+			"fifo":   cmdFifo,
 			"vendor": cmdVendor,
 			"subst":  cmdSubst,
 			"chart":  cmdChart,
@@ -109,6 +111,11 @@ func cmdAppend(ts *testscript.TestScript, _ bool, args []string) {
 	_, err = f.Write(make([]byte, n))
 	ts.Check(err)
 	ts.Check(f.Close())
+}
+
+// cmdFifo: fifo FILE makes a named pipe, which nobody writes to.
+func cmdFifo(ts *testscript.TestScript, _ bool, args []string) {
+	ts.Check(syscall.Mkfifo(ts.MkAbs(args[0]), 0o600))
 }
 
 // cmdTool: tool DIR writes a tiny ELF file as the airlock binary for linux/amd64,

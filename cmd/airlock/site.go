@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/airlock-project/airlock/bundle/regular"
 	"github.com/airlock-project/airlock/install"
 	"github.com/airlock-project/airlock/manifests"
 	"github.com/airlock-project/airlock/manifests/spacelift"
@@ -48,7 +49,7 @@ func (f *questionFlags) load(ctx context.Context, a *app, site string) (*manifes
 		c, err := install.Checklist(ctx, b)
 		return c, b.Info().Version, err
 	case f.checklist != "":
-		data, err := readBounded(f.checklist, manifests.MaxDocument)
+		data, err := regular.Read(f.checklist, manifests.MaxDocument)
 		if err != nil {
 			return nil, "", err
 		}

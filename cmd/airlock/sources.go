@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/airlock-project/airlock/bundle"
+	"github.com/airlock-project/airlock/bundle/regular"
 	"github.com/airlock-project/airlock/bundle/remote"
 	"github.com/airlock-project/airlock/bundle/source/dockerarchive"
 	"github.com/airlock-project/airlock/bundle/source/file"
@@ -152,7 +153,7 @@ func (s sourceSet) checklist(def *manifests.Definition) (file.Document, error) {
 	case def.Checklist.Preset != "":
 		return file.Document{}, &usageError{fmt.Errorf("checklist: preset %q is not known, presets are: %s", def.Checklist.Preset, spacelift.Name)}
 	default:
-		data, err = readBounded(resolvePath(s.dir, name), manifests.MaxDocument)
+		data, err = regular.Read(resolvePath(s.dir, name), manifests.MaxDocument)
 	}
 	if err != nil {
 		return file.Document{}, err

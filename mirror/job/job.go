@@ -9,10 +9,12 @@
 package job
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"path"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -59,7 +61,8 @@ type Options struct {
 	PullSecret  string // Secret with which nodes pull Image
 	Account     string // ServiceAccount, for credentials that a provider ties to one
 	Args        []string
-	CPU, Memory string // requested by each pod; "500m" and "128Mi" if empty. Memory is the limit too, doubled
+	Closing     []string // arguments of the closing Job only
+	CPU, Memory string   // requested by each pod; "500m" and "128Mi" if empty. Memory is the limit too, doubled
 }
 
 // OptionError says which option is wrong.
@@ -95,7 +98,7 @@ func Render(o Options) ([]byte, error) {
 		return nil, err
 	}
 	shards := job(o, "shards", shardsSpec(o), "--shard=$(JOB_COMPLETION_INDEX)/"+strconv.Itoa(o.Shards))
-	closing := job(o, "closing", yaml.MapSlice{{Key: "suspend", Value: true}, {Key: "backoffLimit", Value: retries}}, "--closing")
+	closing := job(o, "closing", yaml.MapSlice{{Key: "suspend", Value: true}, {Key: "backoffLimit", Value: retries}}, append([]string{"--closing"}, o.Closing...)...)
 	var text strings.Builder
 	text.WriteString(head(o))
 	for i, doc := range []yaml.MapSlice{shards, closing} {
@@ -150,7 +153,7 @@ func (o Options) check() []error {
 	if clean := path.Clean("/" + o.Bundle); o.Bundle == "" || clean != "/"+o.Bundle || strings.ContainsFunc(o.Bundle, unprintable) || strings.Contains(o.Bundle, "$(") {
 		bad("bundle", "%q: want a clean path below the volume's root", o.Bundle)
 	}
-	for _, a := range o.Args {
+	for _, a := range slices.Concat(o.Args, o.Closing) {
 		if !argument.MatchString(a) || strings.Contains(a, "$(") {
 			bad("argument", "%q: want a flag, with its value after =", a)
 		}
@@ -165,6 +168,12 @@ func (o Options) check() []error {
 
 func unprintable(r rune) bool { return r < ' ' || r > '~' }
 
+// firstWords begin every file that Render makes.
+const firstWords = "# Mirrors a bundle with "
+
+// Rendered says whether Render made a file, perhaps edited since.
+func Rendered(data []byte) bool { return bytes.HasPrefix(data, []byte(firstWords)) }
+
 func head(o Options) string {
 	ns := ""
 	if o.Namespace != "" {
@@ -174,7 +183,7 @@ func head(o Options) string {
 	if o.Auth != "" {
 		auth = "#   kubectl" + ns + " create secret docker-registry " + o.Auth + " --docker-server=… --docker-username=…\n"
 	}
-	return `# Mirrors a bundle with ` + strconv.Itoa(o.Shards) + ` pods. Before it, once:
+	return firstWords + strconv.Itoa(o.Shards) + ` pods. Before it, once:
 #   kubectl` + ns + ` create configmap ` + o.Policy + ` --from-file=policy.yaml --from-file=…the keys it names
 ` + auth + `# Then apply this file, and let the second Job go when the first one is done:
 #   kubectl` + ns + ` apply -f FILE

@@ -19,8 +19,8 @@ func shardsSpec(o Options) object {
 	}
 }
 
-// job is one Job: spec holds what sets it apart, mode its flag.
-func job(o Options, part string, spec object, mode string) object {
+// job is one Job: spec holds what sets it apart, mode its flags.
+func job(o Options, part string, spec object, mode ...string) object {
 	name := o.Name + "-" + part
 	labels := object{
 		{Key: "app.kubernetes.io/name", Value: "airlock"},
@@ -47,7 +47,7 @@ func job(o Options, part string, spec object, mode string) object {
 }
 
 // pod keeps to the "restricted" Pod Security Standard.
-func pod(o Options, mode string) object {
+func pod(o Options, mode []string) object {
 	mounts, volumes := volumes(o)
 	spec := object{{Key: "restartPolicy", Value: "Never"}}
 	if o.Account != "" {
@@ -90,7 +90,7 @@ func pod(o Options, mode string) object {
 }
 
 // arguments are those of airlock mirror. Its image has the binary as entrypoint.
-func arguments(o Options, mode string) []string {
+func arguments(o Options, mode []string) []string {
 	args := []string{"mirror", bundleDir + "/" + o.Bundle, "--to=" + o.To, "--policy=" + trustDir + "/policy.yaml"}
 	if o.CA != "" {
 		args = append(args, "--ca-file="+caDir+"/ca.pem")
@@ -98,7 +98,7 @@ func arguments(o Options, mode string) []string {
 	if o.Auth != "" {
 		args = append(args, "--auth-file="+authDir+"/config.json")
 	}
-	return append(append(args, o.Args...), mode)
+	return append(append(args, o.Args...), mode...)
 }
 
 // volumes returns where things are mounted, and what is. Only /tmp is written to.

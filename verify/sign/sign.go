@@ -12,9 +12,9 @@ import (
 	"encoding/base64"
 	"fmt"
 	"io"
-	"os"
 	"strings"
 
+	"github.com/airlock-project/airlock/bundle/regular"
 	"github.com/airlock-project/airlock/verify"
 	"github.com/sigstore/cosign/v2/pkg/cosign"
 	cosignbundle "github.com/sigstore/cosign/v2/pkg/cosign/bundle"
@@ -51,12 +51,7 @@ const maxKeyFile = 64 << 10
 // also the older COSIGN form). password is asked once. The key type is checked
 // and the password proven before it returns.
 func LoadKey(path string, password func() ([]byte, error)) (*Key, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, fmt.Errorf("read key: %w", err)
-	}
-	defer f.Close()
-	pem, err := io.ReadAll(io.LimitReader(f, maxKeyFile))
+	pem, err := regular.Read(path, maxKeyFile)
 	if err != nil {
 		return nil, fmt.Errorf("read key: %w", err)
 	}
