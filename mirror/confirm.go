@@ -54,17 +54,27 @@ func (e *engine) expect(ctx context.Context, r *repo, reference string, want dig
 	got, found, err := e.head(ctx, r, reference)
 	switch {
 	case err != nil:
-		return fmt.Errorf("look at %s: %w", object, e.opts.explain(err))
+		return fmt.Errorf("look at %s: %w", object, e.opts.about(err, object))
 	case !found:
 		return &VerifyError{Object: object, Err: errVanished}
+	case got != want && reference == want.String():
+		return misnamed(object, got)
 	case got != want:
 		return &ConflictError{Target: object, Existing: got, Want: want}
 	}
 	return nil
 }
 
-// readBack reads what the level asks for out of every repository. What does not
-// come back the same fails the items that hold it.
+// misnamed is the error of a registry that answers a question for one digest
+// with another: a tag can name other content, a digest cannot.
+func misnamed(object string, got digest.Digest) error {
+	return &VerifyError{Object: object, Err: fmt.Errorf("the registry answers that it is %s, which cannot be", got)}
+}
+
+// readBack reads what the level asks for out of every repository and sends
+// again what does not come back. What then does not come back the same fails
+// the items that hold it. A sample that is missing casts doubt on its
+// repository: all of that is read.
 func (e *engine) readBack(ctx context.Context) {
 	level := cmp.Or(e.opts.Verify, VerifyHead)
 	if level == VerifyHead || ctx.Err() != nil {
@@ -76,41 +86,78 @@ func (e *engine) readBack(ctx context.Context) {
 			jobs[j.repo] = append(jobs[j.repo], j)
 		}
 	}
-	var g errgroup.Group
-	g.SetLimit(e.opts.workers())
-	var mu sync.Mutex
+	var list []content
 	for _, path := range slices.Sorted(maps.Keys(e.repos)) {
 		r := e.repos[path]
-		for _, c := range e.toRead(level, jobs[r]) {
-			g.Go(func() error {
-				if err := e.readOne(ctx, r, c); err != nil {
-					mu.Lock()
-					defer mu.Unlock()
-					blame(jobs[r], c.desc.Digest, err)
-				}
-				return nil // the others are read all the same
-			})
-		}
+		list = append(list, toRead(level, r, jobs[r])...)
 	}
-	_ = g.Wait() // no function returns an error
+	bad := e.readEach(ctx, list)
+	if level == VerifySample {
+		var whole []content
+		for _, b := range bad {
+			whole = append(whole, toRead(VerifyFull, b.repo, jobs[b.repo])...)
+		}
+		bad = e.readEach(ctx, whole)
+	}
+	for _, b := range e.mend(ctx, jobs, bad) {
+		blame(jobs[b.repo], b.desc.Digest, &VerifyError{Object: b.name(), Err: e.unread(b)})
+	}
+}
+
+// unread is why something was not read, for people.
+func (e *engine) unread(l lack) error {
+	if status(l.err) == http.StatusNotFound {
+		return errVanished
+	}
+	return e.opts.about(l.err, l.name())
 }
 
 // content is something to read back.
 type content struct {
+	repo     *repo
 	desc     bundle.Descriptor
 	manifest bool
 }
 
+// name is registry/repository@digest.
+func (c content) name() string { return c.repo.name + "@" + c.desc.Digest.String() }
+
+// lack is content that did not come back, with the error as it came.
+type lack struct {
+	content
+	err error
+}
+
+// readEach reads and hashes content, all of it whatever happens to some.
+func (e *engine) readEach(ctx context.Context, list []content) []lack {
+	var g errgroup.Group
+	g.SetLimit(e.opts.workers())
+	var mu sync.Mutex
+	var bad []lack
+	for _, c := range list {
+		g.Go(func() error {
+			if err := e.readOne(ctx, c); err != nil {
+				mu.Lock()
+				defer mu.Unlock()
+				bad = append(bad, lack{c, err})
+			}
+			return nil // the others are read all the same
+		})
+	}
+	_ = g.Wait() // no function returns an error
+	return bad
+}
+
 // toRead lists what a level reads of one repository, each digest once.
-func (e *engine) toRead(level Level, jobs []*job) []content {
+func toRead(level Level, r *repo, jobs []*job) []content {
 	blobs := map[digest.Digest]content{}
 	all := map[digest.Digest]content{}
 	for _, j := range jobs {
 		for _, b := range j.item.Blobs {
-			blobs[b.Digest] = content{desc: b}
+			blobs[b.Digest] = content{repo: r, desc: b}
 		}
 		for n := range j.item.manifests() {
-			all[n.desc.Digest] = content{desc: n.desc, manifest: true}
+			all[n.desc.Digest] = content{repo: r, desc: n.desc, manifest: true}
 		}
 	}
 	if level == VerifyFull {
@@ -125,29 +172,32 @@ func (e *engine) toRead(level Level, jobs []*job) []content {
 	return []content{blobs[keys[rand.IntN(len(keys))]]}
 }
 
+// holds reports whether a digest is among what the item needs.
+func (j *job) holds(d digest.Digest) bool {
+	for n := range j.item.manifests() {
+		if n.desc.Digest == d {
+			return true
+		}
+	}
+	return slices.ContainsFunc(j.item.Blobs, func(b bundle.Descriptor) bool { return b.Digest == d })
+}
+
 // blame fails the items that hold a digest.
 func blame(jobs []*job, d digest.Digest, err error) {
 	for _, j := range jobs {
-		holds := slices.ContainsFunc(j.item.Blobs, func(b bundle.Descriptor) bool { return b.Digest == d })
-		for n := range j.item.manifests() {
-			holds = holds || n.desc.Digest == d
-		}
-		if holds && j.err == nil {
+		if j.err == nil && j.holds(d) {
 			j.err = err
 		}
 	}
 }
 
 // readOne reads and hashes a blob or manifest.
-func (e *engine) readOne(ctx context.Context, r *repo, c content) error {
+func (e *engine) readOne(ctx context.Context, c content) error {
 	if err := e.flow.acquire(ctx); err != nil {
 		return err
 	}
 	defer e.flow.release()
-	if err := e.try(ctx, func() error { return r.read(ctx, c) }); err != nil {
-		return &VerifyError{Object: r.name + "@" + c.desc.Digest.String(), Err: e.opts.explain(err)}
-	}
-	return nil
+	return e.try(ctx, func() error { return c.repo.read(ctx, c) })
 }
 
 // errDiffers is the cause where other bytes came back than were sent.

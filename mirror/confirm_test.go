@@ -85,7 +85,7 @@ func TestVerifyFindsLies(t *testing.T) {
 		"other content": {func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(make([]byte, 5000)) }, errDiffers.Error()},
 		"too short":     {func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("x")) }, errDiffers.Error()},
 		"too long":      {func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(make([]byte, 9000)) }, errDiffers.Error()},
-		"not there":     {answerWith(http.StatusNotFound, "BLOB_UNKNOWN"), "not found"},
+		"not there":     {answerWith(http.StatusNotFound, "BLOB_UNKNOWN"), errVanished.Error()},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {

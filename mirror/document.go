@@ -35,6 +35,7 @@ type Document struct {
 	Provider         string        `json:"provider"` // kind of the target
 	Mapping          Mapping       `json:"mapping"`
 	CredentialSource string        `json:"credentialSource,omitempty"`
+	Shard            string        `json:"shard,omitempty"` // index/count: only its blobs are sent, and nothing is named
 
 	Repositories []RepositoryPlan `json:"repositories"` // by name
 	Actions      []target.Action  `json:"actions"`      // made before the first push
@@ -118,7 +119,7 @@ func (e *engine) document() *Document {
 	d := &Document{
 		APIVersion: manifests.APIVersion, Kind: KindPlan,
 		Bundle: e.plan.Bundle, Target: e.plan.To, Provider: e.target.Kind(), Mapping: e.opts.Mapping,
-		CredentialSource: e.opts.CredentialSource, CrossMount: e.state.CrossMount, LeftOut: e.plan.LeftOut,
+		CredentialSource: e.opts.CredentialSource, Shard: e.opts.Shard.String(), CrossMount: e.state.CrossMount, LeftOut: e.plan.LeftOut,
 		Repositories: []RepositoryPlan{}, Items: []ItemPlan{}, Blobs: []BlobPlan{},
 		Actions: append([]target.Action{}, e.state.Actions...), Notices: append([]target.Notice{}, e.state.Notices...),
 	}
@@ -129,6 +130,9 @@ func (e *engine) document() *Document {
 		d.addItem(j)
 	}
 	tasks := e.schedule()
+	if e.opts.Shard.Count > 0 {
+		e.opts.Shard.cut(tasks)
+	}
 	for _, k := range slices.Sorted(maps.Keys(tasks)) {
 		d.addBlob(tasks[k], e.noMount.Load())
 	}
@@ -154,9 +158,10 @@ func (d *Document) addItem(j *job) {
 	default:
 		d.Totals.Unknown++
 	}
-	if j.err != nil {
+	switch {
+	case j.err != nil:
 		it.Problem = j.err.Error()
-	} else {
+	case d.Shard == "":
 		it.Manifests = len(j.body) + len(j.refs)
 		d.Totals.Requests += j.writes()
 	}
@@ -199,7 +204,8 @@ func (d *Document) Encode() ([]byte, error) {
 }
 
 // ReadDocument reads a document of at most MaxDocument bytes, strictly: unknown
-// fields, other kinds and versions, and anything after it are refused.
+// fields, other kinds and versions, negative numbers, and anything after it are
+// refused.
 func ReadDocument(r io.Reader) (*Document, error) {
 	data, err := io.ReadAll(io.LimitReader(r, MaxDocument+1))
 	if err != nil {
@@ -223,5 +229,16 @@ func ReadDocument(r io.Reader) (*Document, error) {
 	if err := d.Bundle.Validate(); err != nil {
 		return nil, fmt.Errorf("read plan: bundle: %w", err)
 	}
+	if d.negative() {
+		return nil, errors.New("read plan: it counts below zero: it is not as it was written, make a new one")
+	}
 	return d, nil
+}
+
+// negative reports a count or size that no plan has.
+func (d *Document) negative() bool {
+	t := d.Totals
+	return min(t.Absent, t.Same, t.Conflict, t.Unknown, t.Blobs, t.Mounts, t.Requests, d.LeftOut) < 0 || t.Bytes < 0 ||
+		slices.ContainsFunc(d.Blobs, func(b BlobPlan) bool { return b.Size < 0 }) ||
+		slices.ContainsFunc(d.Items, func(it ItemPlan) bool { return it.Manifests < 0 })
 }

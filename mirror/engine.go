@@ -36,6 +36,7 @@ type engine struct {
 	way     atomic.Int32 // how bodies are sent, remembered for the host
 	reached atomic.Bool  // the registry answered in this run
 	noMount atomic.Bool  // the registry does not mount, or does not say what it has
+	mending atomic.Bool  // what is sent now did not come back before
 
 	mu      sync.Mutex
 	result  Result
@@ -49,6 +50,7 @@ type job struct {
 	state State
 	err   error
 	done  bool      // it is there
+	sick  bool      // something of it did not come back and was sent again
 	seen  []SeenTag // what the registry has under the tags
 	// unlisted is what refers to it and cannot be found in the registry.
 	unlisted []*ReferrersError
@@ -179,7 +181,7 @@ func (e *engine) conclude(ctx context.Context) error {
 			e.result.Failed++
 			continue
 		}
-		if j.idle() {
+		if j.idle() && !j.sick {
 			e.result.Unchanged++
 		} else {
 			e.result.Pushed++
@@ -243,7 +245,7 @@ func (e *engine) finish(ctx context.Context, j *job, tasks map[digest.Digest]*bl
 	}
 	healed, herr := e.heal(ctx, j, doubt)
 	if herr != nil {
-		return fmt.Errorf("push %s: %w", j.name(), e.opts.explain(herr))
+		return fmt.Errorf("push %s: %w", j.name(), e.opts.about(herr, j.name()))
 	}
 	if !healed {
 		return err
@@ -261,7 +263,7 @@ func (e *engine) name(ctx context.Context, j *job) (doubt, error) {
 	err := e.manifests(ctx, j)
 	e.small.release()
 	if err != nil {
-		return doubtful(err), fmt.Errorf("push %s: %w", j.name(), e.opts.explain(err))
+		return doubtful(err), fmt.Errorf("push %s: %w", j.name(), e.opts.about(err, j.name()))
 	}
 	err = e.confirm(ctx, j)
 	return doubtful(err), err

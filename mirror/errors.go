@@ -164,6 +164,10 @@ type MovedError struct {
 }
 
 func (e *MovedError) Error() string {
+	const most = 5 // each names two digests
+	if len(e.Changes) > most {
+		return fmt.Sprintf("the plan is out of date: %s; and %d more", strings.Join(e.Changes[:most], "; "), len(e.Changes)-most)
+	}
 	return "the plan is out of date: " + strings.Join(e.Changes, "; ")
 }
 
@@ -176,6 +180,24 @@ type BusyError struct {
 func (e *BusyError) Error() string {
 	return fmt.Sprintf("record %s is in use by another run", e.Record)
 }
+
+// RecordError says that a file cannot be the record, or that the record ended
+// before its run did.
+type RecordError struct {
+	Record string // the file
+	Ended  bool   // the run went on without it, and the rest of the run is good
+	Err    error
+}
+
+func (e *RecordError) Error() string {
+	if e.Ended {
+		return fmt.Sprintf("keep record %s, which ends before the run did: %v", e.Record, e.Err)
+	}
+	return fmt.Sprintf("open record %s: %v", e.Record, e.Err)
+}
+
+// Unwrap returns the cause.
+func (e *RecordError) Unwrap() error { return e.Err }
 
 // VerifyError says that what was pushed did not come back the same.
 type VerifyError struct {

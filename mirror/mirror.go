@@ -57,13 +57,14 @@ type Target interface {
 	Explain(err error) error
 }
 
-// Level says how much is read back after pushing.
+// Level says how much is read back after pushing. What cannot be read, or comes
+// back as something else, is sent again, once.
 type Level string
 
 // Levels. The zero value is VerifyHead.
 const (
 	VerifyHead   Level = "head"   // every manifest and tag is asked for by name
-	VerifySample Level = "sample" // and one blob of up to 256 MiB of each repository is read and hashed
+	VerifySample Level = "sample" // and one blob of up to 256 MiB of each repository is read and hashed; all of it where that fails
 	VerifyFull   Level = "full"   // and every manifest and blob is
 )
 
@@ -108,7 +109,11 @@ func (o Options) target() Target {
 	return o.Target
 }
 
-func (o Options) explain(err error) error {
+func (o Options) explain(err error) error { return o.about(err, o.To) }
+
+// about is explain where more is known of the object: registry/repository, with
+// tag or digest.
+func (o Options) about(err error, object string) error {
 	if _, ok := errors.AsType[*sourceError](err); ok {
 		return err // the registry has no part in it
 	}
@@ -116,7 +121,7 @@ func (o Options) explain(err error) error {
 	if _, ok := errors.AsType[*target.Problem](err); ok {
 		return err
 	}
-	return remote.Explain(err, o.To)
+	return remote.Explain(err, object)
 }
 
 func (o Options) workers() int {
@@ -183,7 +188,8 @@ type Result struct {
 // target says of itself are checked before anything is sent. An item that fails
 // does not stop the others: the map then lists what arrived, and the error is a
 // *PartialError, or the joined errors if nothing arrived. What was sent is not
-// sent again by a second run. A shard's map is empty.
+// sent again by a second run. A shard's map is empty. A *RecordError that says
+// Ended comes with a whole map: only the record is not.
 func Run(ctx context.Context, b *verify.Bundle, o Options) (manifests.RelocationMap, Result, error) {
 	return run(ctx, b, o)
 }

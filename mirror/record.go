@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"sync"
@@ -30,6 +31,9 @@ const (
 
 // errHeld is lockFile's word for a lock that another process has.
 var errHeld = errors.New("locked")
+
+// errNotRegular is why a link or a device is no record.
+var errNotRegular = errors.New("it is not a regular file")
 
 // fact is a line of a record. Gone takes an earlier one back.
 type fact struct {
@@ -73,6 +77,7 @@ type record struct {
 	mu      sync.Mutex
 	file    *os.File
 	known   map[fact]bool // true: from an earlier run
+	ended   error         // why nothing more is noted
 	pending int
 	synced  time.Time
 }
@@ -94,19 +99,38 @@ func openRecord(dir string, bundle digest.Digest, to string) (*record, error) {
 		return nil, fmt.Errorf("open record: %w", err)
 	}
 	defer root.Close()
-	f, err := root.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
+	f, err := openRegular(root, name)
 	if err != nil {
-		return nil, fmt.Errorf("open record: %w", err)
-	}
-	// Reading anything else may never end.
-	if fi, err := f.Stat(); err != nil || !fi.Mode().IsRegular() {
-		return nil, errors.Join(fmt.Errorf("open record: %s is not a regular file", filepath.Join(dir, name)), err, f.Close())
+		return nil, &RecordError{Record: filepath.Join(dir, name), Err: err}
 	}
 	r := &record{name: filepath.Join(dir, name), file: f, known: map[fact]bool{}, synced: time.Now()}
 	if err := r.start(head); err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
 	return r, nil
+}
+
+// openRegular opens or makes a file that is one by its own name: a link could
+// have something else cut to nothing, and opening a pipe may never end.
+func openRegular(root *os.Root, name string) (*os.File, error) {
+	f, err := root.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	if !errors.Is(err, fs.ErrExist) {
+		return f, err
+	}
+	before, err := root.Lstat(name)
+	switch {
+	case err != nil:
+		return nil, err
+	case !before.Mode().IsRegular():
+		return nil, errNotRegular
+	}
+	if f, err = root.OpenFile(name, os.O_RDWR, 0); err != nil {
+		return nil, err
+	}
+	if fi, err := f.Stat(); err != nil || !os.SameFile(fi, before) {
+		return nil, errors.Join(errNotRegular, err, f.Close())
+	}
+	return f, nil
 }
 
 // start locks the file, reads it and leaves it ready for appending.
@@ -205,7 +229,7 @@ func (r *record) write(v any) error {
 }
 
 // add notes a fact. Disk trouble ends the record and not the run: all it costs
-// is requests of a later run.
+// is requests of a later run. Close reports it.
 func (r *record) add(f fact) {
 	if r == nil {
 		return
@@ -243,7 +267,7 @@ func (r *record) append(f fact) {
 	}
 	if err != nil {
 		_ = r.file.Close() // the record has ended already
-		r.file = nil
+		r.file, r.ended = nil, err
 	}
 }
 
@@ -258,20 +282,21 @@ func (r *record) recalled(f fact) bool {
 	return r.known[f.key()]
 }
 
-// close writes what is pending and lets go of the lock.
+// close writes what is pending and lets go of the lock. It reports what ended
+// the record early as a *RecordError.
 func (r *record) close() error {
 	if r == nil {
 		return nil
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.file == nil {
-		return nil
+	err := r.ended
+	if r.file != nil {
+		err = errors.Join(r.file.Sync(), r.file.Close())
 	}
-	err := errors.Join(r.file.Sync(), r.file.Close())
-	r.file = nil
+	r.file, r.ended = nil, nil
 	if err != nil {
-		return fmt.Errorf("close record: %w", err)
+		return &RecordError{Record: r.name, Ended: true, Err: err}
 	}
 	return nil
 }

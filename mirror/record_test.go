@@ -252,8 +252,8 @@ func TestRecordAfterKill(t *testing.T) {
 	}
 }
 
-// Trouble with the record's disk does not stop a run; a directory that cannot
-// be used is said before anything is sent.
+// Trouble with the record's disk does not stop a run and is said at its end; a
+// directory that cannot be used is said before anything is sent.
 func TestRecordTrouble(t *testing.T) {
 	reg := newOlareg(t, true)
 	f := newFake(t)
@@ -276,8 +276,11 @@ func TestRecordTrouble(t *testing.T) {
 	}
 	r.add(fact{Kind: factBlob, Repository: "a", Digest: digest.FromString("x")})
 	r.add(fact{Kind: factBlob, Repository: "b", Digest: digest.FromString("x")})
+	if e := as[*RecordError](t, r.close()); !e.Ended || !errors.Is(e, os.ErrClosed) {
+		t.Errorf("close = %v", e)
+	}
 	if err := r.close(); err != nil {
-		t.Errorf("close = %v", err)
+		t.Errorf("close again = %v", err)
 	}
 }
 
@@ -307,4 +310,41 @@ func FuzzRecord(f *testing.F) {
 			}
 		}
 	})
+}
+
+// A link in the record's place is refused, and what it points to is left alone.
+func TestRecordIsNoLink(t *testing.T) {
+	dir := t.TempDir()
+	d := digest.FromString("bundle")
+	r, err := openRecord(dir, d, "r.test/a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := r.close(); err != nil {
+		t.Fatal(err)
+	}
+	name := recordFile(t, dir)
+	inside, outside := filepath.Join(dir, "notes"), filepath.Join(t.TempDir(), "notes")
+	for _, file := range []string{inside, outside} {
+		if err := os.WriteFile(file, []byte("mine"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Remove(name); err != nil {
+			t.Fatal(err)
+		}
+		to := file
+		if file == inside {
+			to = "notes"
+		}
+		if err := os.Symlink(to, name); err != nil {
+			t.Fatal(err)
+		}
+		_, err := openRecord(dir, d, "r.test/a")
+		if e := as[*RecordError](t, err); e.Record != name || !errors.Is(err, errNotRegular) {
+			t.Errorf("error %v", err)
+		}
+		if raw, err := os.ReadFile(file); err != nil || string(raw) != "mine" {
+			t.Errorf("%s holds %q, %v", file, raw, err)
+		}
+	}
 }

@@ -93,6 +93,9 @@ func (r *repo) head(ctx context.Context, reference string) (digest.Digest, bool,
 	case http.StatusOK:
 	case http.StatusNotFound:
 		return "", false, nil
+	case http.StatusUnauthorized, http.StatusForbidden:
+		// An answer to HEAD has no body: why it was refused is in the one to GET.
+		return r.digestOf(ctx, reference)
 	default:
 		return "", false, readError(resp)
 	}
@@ -109,7 +112,11 @@ func (r *repo) digestOf(ctx context.Context, reference string) (digest.Digest, b
 		return "", false, err
 	}
 	defer drain(resp)
-	if resp.StatusCode != http.StatusOK {
+	switch resp.StatusCode {
+	case http.StatusOK:
+	case http.StatusNotFound:
+		return "", false, nil
+	default:
 		return "", false, readError(resp)
 	}
 	raw, err := io.ReadAll(io.LimitReader(resp.Body, archive.MaxManifest+1))
@@ -177,7 +184,7 @@ func (r *repo) write(ctx context.Context, mediaType string, raw []byte, referenc
 	}
 	want := digest.FromBytes(raw).String()
 	if got := resp.Header.Get("Docker-Content-Digest"); got != "" && got != want {
-		return fmt.Errorf("manifest %s: the registry stored it as %q", want, got)
+		return &VerifyError{Object: r.name + "@" + want, Err: fmt.Errorf("the registry stored it as %q", got)}
 	}
 	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"net/http"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -69,9 +70,10 @@ func TestRunPlan(t *testing.T) {
 		if _, err := repo.Resolve(t.Context(), "v1-r1"); err != nil {
 			t.Error(err)
 		}
-		// The plan is used up: what it saw is no longer so.
-		_, _, err = runPlan(t.Context(), f, d, forPlan(o))
-		_ = as[*MovedError](t, err)
+		// All is as the plan wanted it: there is nothing left to do.
+		if _, result, err = runPlan(t.Context(), f, d, forPlan(o)); err != nil || result.Unchanged != 2 || result.Sent != 0 {
+			t.Errorf("the same again: %+v, %v", result, err)
+		}
 	})
 }
 
@@ -129,22 +131,10 @@ func TestRunPlanMoved(t *testing.T) {
 		{"something to make", func(_ *testing.T, w *world) {
 			w.ft.state.Actions = []target.Action{{Kind: "create-project", Name: "airlock"}}
 		}, "made first"},
-		{"signature pushed", func(t *testing.T, w *world) {
-			repo := w.reg.repository(t, "airlock/a/same")
-			g := w.f
-			for d, m := range g.manifests {
-				if bytes.Contains(g.blobs[d], []byte("signature")) {
-					for _, b := range [][]byte{[]byte("{}"), []byte("s")} {
-						if err := repo.Push(t.Context(), bundle.Descriptor{MediaType: "text/plain", Digest: digest.FromBytes(b), Size: int64(len(b))}, bytes.NewReader(b)); err != nil {
-							t.Fatal(err)
-						}
-					}
-					if err := repo.Push(t.Context(), m, bytes.NewReader(g.blobs[d])); err != nil {
-						t.Fatal(err)
-					}
-				}
-			}
-		}, "referrers came or went"},
+		{"signature not in the plan", func(_ *testing.T, w *world) {
+			w.d.Blobs = w.d.Blobs[:len(w.d.Blobs)-1]
+		}, "more blobs have to be sent"},
+		{"other shard", func(_ *testing.T, w *world) { w.d.Shard = "0/2" }, "for shard 0/2"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -191,6 +181,7 @@ func TestReadDocumentRefuses(t *testing.T) {
 		"other version": strings.Replace(good, "airlock/v1", "airlock/v9", 1),
 		"no digest":     strings.Replace(good, "sha256:", "md5:", 1),
 		"trailing":      good + good,
+		"negative":      strings.Replace(good, `"target"`, `"totals":{"bytes":-1},"target"`, 1),
 		"cut":           good[:len(good)-1],
 	} {
 		if _, err := ReadDocument(strings.NewReader(s)); err == nil {
@@ -220,4 +211,64 @@ func FuzzReadDocument(f *testing.F) {
 			t.Errorf("a plan moved by being written: %v", err)
 		}
 	})
+}
+
+// A run that was cut short is carried on by the plan it carries out: what is as
+// the plan wanted it has not moved.
+func TestRunPlanGoesOn(t *testing.T) {
+	registries(t, func(t *testing.T, reg *registry) {
+		f := newFake(t)
+		signed(f)
+		f.root("ghcr.io/b/y:1", f.image("y", f.layer(1, 3<<20)))
+		f.root("ghcr.io/b/z:1", f.image("z", f.layer(1, 3<<20)))
+		o := options(t, reg)
+		ft := &fakeTarget{state: target.State{
+			Repositories: map[string]target.Presence{"airlock/b/y": target.Missing},
+			Actions:      []target.Action{{Kind: "create-repository", Name: "airlock/b/y"}},
+		}}
+		o.Target = ft
+		d := saved(t, f, o)
+		reg.setFault(func(w http.ResponseWriter, r *http.Request) bool {
+			if r.Method == http.MethodPut && strings.HasSuffix(r.URL.Path, "/b/z/manifests/1") {
+				answerWith(http.StatusForbidden, "DENIED")(w, r)
+				return true
+			}
+			return false
+		})
+		_, _, err := runPlan(t.Context(), f, d, forPlan(o))
+		if p := as[*PartialError](t, err); p.Done != 2 {
+			t.Fatalf("done %d, want 2", p.Done)
+		}
+		reg.setFault(nil)
+		ft.state = target.State{Repositories: map[string]target.Presence{"airlock/b/y": target.Present}}
+		if _, result, err := runPlan(t.Context(), f, d, forPlan(o)); err != nil || result.Pushed != 1 || result.Unchanged != 2 {
+			t.Errorf("%+v, %v", result, err)
+		}
+	})
+}
+
+// A plan that says itself that it cannot be carried out is not.
+func TestRunPlanRefusesFatalNotices(t *testing.T) {
+	reg := newOlareg(t, true)
+	f := newFake(t)
+	f.root("quay.io/a/x:1", f.image("x"))
+	o := options(t, reg)
+	d := saved(t, f, o)
+	d.Notices = []target.Notice{{Code: target.CleanUp, Text: "old"}, {Code: target.QuotaExceeded, Fatal: true, Text: "full"}}
+	reg.requests()
+	_, _, err := runPlan(t.Context(), f, d, forPlan(o))
+	if e := as[*RefusedError](t, err); len(e.Notices) != 1 || len(reg.requests()) != 0 {
+		t.Errorf("%+v", e)
+	}
+}
+
+func TestMovedErrorIsBounded(t *testing.T) {
+	var list []string
+	for i := range 40 {
+		list = append(list, "change "+strconv.Itoa(i))
+	}
+	s := (&MovedError{Changes: list}).Error()
+	if !strings.Contains(s, "change 4;") || !strings.Contains(s, "and 35 more") || strings.Contains(s, "change 5") {
+		t.Error(s)
+	}
 }

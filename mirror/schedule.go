@@ -147,7 +147,7 @@ func (e *engine) sendBlob(ctx context.Context, f *flow, t *blobTask) {
 			from = r
 		}
 		if err != nil {
-			err = fmt.Errorf("blob %s: %w", t.desc.Digest, e.opts.explain(err))
+			err = fmt.Errorf("blob %s: %w", t.desc.Digest, e.opts.about(err, r.name+"@"+t.desc.Digest.String()))
 			if fatal(err) {
 				e.stop(err)
 			}

@@ -55,15 +55,28 @@ func (s Shard) has(d digest.Digest) bool {
 	return binary.BigEndian.Uint64(raw)%uint64(s.Count) == uint64(s.Index)
 }
 
+// cut leaves the blobs of the shard, each for its first repository.
+func (s Shard) cut(tasks map[digest.Digest]*blobTask) {
+	maps.DeleteFunc(tasks, func(d digest.Digest, _ *blobTask) bool { return !s.has(d) })
+	for _, t := range tasks {
+		t.repos = t.repos[:1]
+	}
+}
+
+// String writes a shard as ParseShard reads it; no shard is empty.
+func (s Shard) String() string {
+	if s.Count == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%d/%d", s.Index, s.Count)
+}
+
 // runShard sends the blobs of the shard, each to its first repository, which is
 // the same for all shards and the closing run as long as nobody else changes
 // tags meanwhile. It names nothing.
 func (e *engine) runShard(ctx context.Context) error {
 	tasks := e.schedule()
-	maps.DeleteFunc(tasks, func(d digest.Digest, _ *blobTask) bool { return !e.opts.Shard.has(d) })
-	for _, t := range tasks {
-		t.repos = t.repos[:1]
-	}
+	e.opts.Shard.cut(tasks)
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	e.stop = cancel

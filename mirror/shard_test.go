@@ -210,3 +210,37 @@ func TestParseShard(t *testing.T) {
 		t.Error("a closing shard is accepted")
 	}
 }
+
+// A dry run of a shard is about its blobs only, and all shards together are
+// about each blob once.
+func TestShardDryRun(t *testing.T) {
+	reg := newOlareg(t, true)
+	f := newFake(t)
+	signed(f)
+	f.root("ghcr.io/b/y:1", f.image("y", f.layer(1, 3<<20)))
+	o := options(t, reg)
+	whole := saved(t, f, o)
+	seen := map[digest.Digest]int{}
+	for i := range 3 {
+		o.Shard = Shard{i, 3}
+		d := saved(t, f, o)
+		if d.Shard != o.Shard.String() || d.Totals.Mounts != 0 || d.Totals.Requests != 2*d.Totals.Blobs {
+			t.Errorf("%+v", d)
+		}
+		for _, b := range d.Blobs {
+			seen[b.Digest]++
+		}
+		_, result, err := runPlan(t.Context(), f, d, forPlan(o))
+		if err != nil || result.Sent != d.Totals.Blobs {
+			t.Errorf("%+v, %v", result, err)
+		}
+	}
+	for _, b := range whole.Blobs {
+		if seen[b.Digest] != 1 {
+			t.Errorf("%s is in %d shards", b.Digest, seen[b.Digest])
+		}
+	}
+	if len(seen) != len(whole.Blobs) {
+		t.Errorf("%d blobs in shards, %d in all", len(seen), len(whole.Blobs))
+	}
+}

@@ -122,13 +122,13 @@ func (e *engine) look(ctx context.Context, j *job) error {
 func (e *engine) lookAt(ctx context.Context, j *job, tag string, want digest.Digest) (State, error) {
 	seen := SeenTag{Tag: tag, Want: want}
 	defer func() { j.seen = append(j.seen, seen) }()
-	if p := e.state.Repositories[j.repo.path]; p == target.Missing || p == target.OnPush {
+	if e.state.Repositories[j.repo.path] == target.Missing {
 		return Absent, nil
 	}
 	got, found, err := e.head(ctx, j.repo, tag)
 	switch {
 	case err != nil:
-		return Unknown, fmt.Errorf("look at %s:%s: %w", j.repo.name, tag, e.opts.explain(err))
+		return Unknown, fmt.Errorf("look at %s:%s: %w", j.repo.name, tag, e.opts.about(err, j.repo.name+":"+tag))
 	case !found:
 		return Absent, nil
 	}
@@ -156,7 +156,7 @@ func (e *engine) missing(ctx context.Context, r *repo, it *Item) ([]*node, error
 	for _, f := range families(it.refs) {
 		unlisted, err := e.unlisted(ctx, r, f)
 		if err != nil {
-			return nil, fmt.Errorf("look at %s: %w", r.name, e.opts.explain(err))
+			return nil, fmt.Errorf("look at %s: %w", r.name, e.opts.about(err, r.name))
 		}
 		for _, n := range unlisted {
 			lacking[n] = true
@@ -166,9 +166,13 @@ func (e *engine) missing(ctx context.Context, r *repo, it *Item) ([]*node, error
 		if lacking[n] || it.tagged(n) || n.subject != "" && r.referrers.Load() == referrersAPI {
 			continue
 		}
-		_, found, err := e.head(ctx, r, n.desc.Digest.String())
+		object := r.name + "@" + n.desc.Digest.String()
+		got, found, err := e.head(ctx, r, n.desc.Digest.String())
 		if err != nil {
-			return nil, fmt.Errorf("look at %s@%s: %w", r.name, n.desc.Digest, e.opts.explain(err))
+			return nil, fmt.Errorf("look at %s: %w", object, e.opts.about(err, object))
+		}
+		if found && got != n.desc.Digest {
+			return nil, misnamed(object, got)
 		}
 		lacking[n] = !found
 	}

@@ -159,3 +159,8 @@ func TestOCITargetPrepares(t *testing.T) {
 		t.Errorf("%+v", p)
 	}
 }
+
+// onPush says that a registry makes a repository when something is pushed.
+func onPush(repository string) *fakeTarget {
+	return &fakeTarget{state: target.State{Repositories: map[string]target.Presence{repository: target.OnPush}}}
+}

@@ -31,11 +31,13 @@ func (e *engine) open(ctx context.Context, r, from *repo, d digest.Digest) (*url
 	}
 	// Not every registry that mounts says of a repository's own blob that it is
 	// there: the closing run, which expects to find blobs, asks outright.
-	if e.noMount.Load() || e.opts.Closing && from == nil {
+	switch {
+	case e.mending.Load(): // whatever the registry says of it, it did not come back
+	case e.noMount.Load() || e.opts.Closing && from == nil:
 		if found, err := r.hasBlob(ctx, d); err != nil || found {
 			return nil, err
 		}
-	} else {
+	default:
 		src := r
 		if from != nil {
 			src = from

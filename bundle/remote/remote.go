@@ -63,6 +63,10 @@ type Options struct {
 	PreemptiveBasic []string
 	// UserAgent is sent with every request; "airlock" if empty.
 	UserAgent string
+	// Waiting is called, from any goroutine and once for each host ("host" or
+	// "host:port"), when a host has been silent for some seconds after a request
+	// without a body. Nil means nobody wants to know.
+	Waiting func(host string)
 	// Attempts bounds how often one request is sent; 0 means 8.
 	Attempts int
 }

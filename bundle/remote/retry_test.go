@@ -252,3 +252,37 @@ func TestStallSlowReader(t *testing.T) {
 		}
 	})
 }
+
+// A host that is silent for some seconds is worth a word, once.
+func TestWaitingIsSaid(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var said []string
+		tr := &stallTransport{waiting: func(host string) { said = append(said, host) }}
+		wait := time.Duration(0)
+		tr.base = pipeTripper(func(*http.Request) (*http.Response, error) {
+			time.Sleep(wait)
+			return &http.Response{Body: http.NoBody}, nil
+		})
+		ask := func(host string, after time.Duration) {
+			t.Helper()
+			wait = after
+			req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "https://"+host+"/v2/", nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			resp, err := tr.RoundTrip(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			resp.Body.Close()
+		}
+		ask("quick.test", quietTimeout-1)
+		time.Sleep(time.Hour)
+		ask("a.test:5000", quietTimeout+1)
+		ask("a.test:5000", quietTimeout+1)
+		ask("b.test", time.Minute)
+		if got := strings.Join(said, " "); got != "a.test:5000 b.test" {
+			t.Errorf("said %q", got)
+		}
+	})
+}

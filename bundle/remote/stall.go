@@ -28,7 +28,23 @@ func (e *stalledError) Temporary() bool { return true }
 // byte of the request's body, sends no answer, sends no byte of its body. The
 // time our own reader or writer takes does not count.
 type stallTransport struct {
-	base http.RoundTripper
+	base    http.RoundTripper
+	waiting func(host string) // may be nil
+	said    sync.Map          // hosts that waiting was called for
+}
+
+// announce has waiting called, in another goroutine, if the host is silent for
+// long; the caller stops it when the answer came.
+func (t *stallTransport) announce(host string) (stop func()) {
+	if t.waiting == nil {
+		return func() {}
+	}
+	timer := time.AfterFunc(quietTimeout, func() {
+		if _, again := t.said.LoadOrStore(host, true); !again {
+			t.waiting(host)
+		}
+	})
+	return func() { timer.Stop() }
 }
 
 func (t *stallTransport) RoundTrip(req *http.Request) (*http.Response, error) {
@@ -40,6 +56,7 @@ func (t *stallTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 		w.wait("answer", bodyAnswerTimeout)
 	} else {
 		w.wait("answer", answerTimeout)
+		defer t.announce(req.URL.Host)()
 	}
 	resp, err := t.base.RoundTrip(req)
 	w.answered()

@@ -29,6 +29,8 @@ const (
 	// requests that have a body.
 	answerTimeout     = 90 * time.Second
 	bodyAnswerTimeout = 10 * time.Minute
+	// quietTimeout is when the wait for an answer is worth a word.
+	quietTimeout = 5 * time.Second
 	// maxRedirects bounds a chain of redirects, as oras-go and net/http do.
 	maxRedirects = 10
 	// maxPEM bounds a CA file; a system's whole bundle is about 230 KiB.
@@ -66,7 +68,7 @@ func newHTTPClient(h *Hosts, roots *x509.CertPool, resolve map[string]string, o 
 	if agent == "" {
 		agent = "airlock"
 	}
-	retry := &retryTransport{base: &stallTransport{base: base}, attempts: attempts}
+	retry := &retryTransport{base: &stallTransport{base: base, waiting: o.Waiting}, attempts: attempts}
 	return &http.Client{
 		Transport:     &ruleTransport{base: &renewTransport{base: retry, ring: h.keyring}, hosts: h, agent: agent},
 		CheckRedirect: checkRedirect,

@@ -199,8 +199,10 @@ func sourceRows() rows {
 // placeRows are about registries, files and installations.
 func placeRows(l line) rows {
 	return rows{
-		always[*mirror.ConflictError](exitPartial, "nothing was overwritten: delete the tag or use another prefix, after finding out who pushed it"),
 		is(func(e *mirror.PartialError) verdict { return partialVerdict(l, e) }),
+		is(func(e *mirror.FailedError) verdict { return failedVerdict(l, e) }),
+		always[*mirror.ConflictError](exitFailed, "nothing was overwritten: delete the tag or use another prefix, after finding out who pushed it"),
+		is(recordVerdict),
 		// Of several errors, the mistake of the person at the keyboard comes first.
 		func(err error) (verdict, bool) {
 			e, ok := errors.AsType[*fs.PathError](err)
@@ -216,7 +218,7 @@ func placeRows(l line) rows {
 		is(func(e *mirror.RefusedError) verdict { return verdict{exitFailed, e.Notices[0].Remedy} }),
 		always[*mirror.MovedError](exitFailed, "nothing was sent: make a new plan with --dry-run --output json and review what changed"),
 		always[*mirror.BusyError](exitFailed, "wait for the other run to end, or give another --record"),
-		always[*mirror.VerifyError](exitPartial, "what was pushed did not come back: ask whoever runs the registry, then run the same command again"),
+		always[*mirror.VerifyError](exitFailed, "the registry does not give back what it was given: ask whoever runs it to look at its storage, and for a clean-up that is under way; --verify full sends again what is lost"),
 		is(func(e *remote.TokenError) verdict {
 			return verdict{exitFailed, "ask whoever runs " + e.Host + ", where the registry sends logins; a proxy in between may answer for it"}
 		}),
@@ -229,7 +231,7 @@ func placeRows(l line) rows {
 		}),
 		always[*remote.UnreachableError](exitFailed, "check the name, the network and any proxy; --resolve HOST:IP names an address by hand"),
 		always[*remote.NotFoundError](exitFailed, "check the name and the tag; some registries also answer so when a login is needed"),
-		always[*remote.StatusError](exitFailed, "the registry did not do it; what was done is kept, run the command again"),
+		always[*remote.StatusError](exitFailed, statusHint),
 		is(func(e *checklistOutcome) verdict { return outcomeVerdict(e) }),
 		always[*install.NoChecklistError](exitUsage, "airlock bundle inspect shows what the bundle carries; without a checklist it can be mirrored, not installed"),
 		always[*install.ChecklistError](exitUsage, "whoever made the bundle has to correct its checklist"),
@@ -264,14 +266,41 @@ func placeRows(l line) rows {
 	}
 }
 
-// partialVerdict takes the hint of the first thing that went wrong.
+// statusHint is for what a registry answered to one request.
+const statusHint = "the registry did not do it; what was done is kept, run the command again"
+
+// partialVerdict takes the hint of the first thing that went wrong: that is
+// the one which the error shows.
 func partialVerdict(l line, e *mirror.PartialError) verdict {
-	for _, err := range e.Errs {
-		if v, ok := placeRows(l).find(err); ok && v.hint != "" {
-			return verdict{exitPartial, v.hint + "; then run the same command again, what is there is not sent again"}
-		}
+	v, _ := placeRows(l).find(e.Errs[0])
+	switch v.hint {
+	case "":
+		return verdict{exitPartial, "run the same command again: what is there is not sent again"}
+	case statusHint:
+		return verdict{exitPartial, v.hint}
 	}
-	return verdict{exitPartial, "run the same command again: what is there is not sent again"}
+	return verdict{exitPartial, v.hint + "; then run the same command again, what is there is not sent again"}
+}
+
+// failedVerdict is that of the first thing that went wrong, since nothing
+// arrived.
+func failedVerdict(l line, e *mirror.FailedError) verdict {
+	if v, ok := placeRows(l).find(e.Errs[0]); ok {
+		return v
+	}
+	return verdict{exitFailed, ""}
+}
+
+// recordVerdict tells a record that could not be opened from one that ended
+// while everything arrived.
+func recordVerdict(e *mirror.RecordError) verdict {
+	switch {
+	case e.Ended:
+		return verdict{exitPartial, "everything arrived; only the record is not whole, so that the next run asks for more: free space there, or give another --record"}
+	case errors.Is(e, syscall.ENOSPC):
+		return verdict{exitFailed, "the disk is full: free space, or give another --record"}
+	}
+	return verdict{exitFailed, "remove what is in its place after looking at it, or give a directory that only you write to with --record"}
 }
 
 func outcomeVerdict(e *checklistOutcome) verdict {

@@ -163,6 +163,7 @@ func (a *app) hosts(extra remote.Options) (*remote.Hosts, error) {
 		}
 		o.Resolve[host] = ip
 	}
+	o.Waiting = a.waiting
 	h, err := remote.New(o)
 	if err != nil {
 		return nil, a.blame(err)
@@ -253,6 +254,14 @@ func (a *app) warn(format string, args ...any) {
 		return
 	}
 	fmt.Fprintf(a.stderr, "warning: "+format+"\n", args...)
+}
+
+// waiting says which host is silent. It comes from any goroutine, so it leaves
+// the bars alone.
+func (a *app) waiting(host string) {
+	if a.output != "json" {
+		fmt.Fprintf(a.stderr, "waiting for an answer from %s\n", host)
+	}
 }
 
 // jsonLine writes a JSON object as one line of stderr.

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/airlock-project/airlock/bundle/remote"
 	"github.com/airlock-project/airlock/mirror/target"
@@ -320,4 +322,23 @@ func TestPrepareRefused(t *testing.T) {
 			}
 		})
 	}
+}
+
+type tripper func(*http.Request) (*http.Response, error)
+
+func (f tripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+// A registry that says nothing is not waited for as long as one that is asked
+// for what matters.
+func TestProbeIsImpatient(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := &http.Client{Transport: tripper(func(r *http.Request) (*http.Response, error) {
+			<-r.Context().Done()
+			return nil, r.Context().Err()
+		})}
+		start := time.Now()
+		if ok, err := Probe(t.Context(), c, testHost); ok || err == nil || time.Since(start) != probeTimeout {
+			t.Errorf("%t, %v after %s", ok, err, time.Since(start))
+		}
+	})
 }

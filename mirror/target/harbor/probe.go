@@ -6,9 +6,14 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/airlock-project/airlock/bundle/remote"
 )
+
+// probeTimeout is short: a registry that does not say what it is in this time
+// is asked for what matters, with more patience.
+const probeTimeout = 10 * time.Second
 
 // Probe reports whether host, HOST[:PORT], is a Harbor, by asking for the
 // system information that Harbor shows to anyone. It sends no credential and
@@ -23,6 +28,8 @@ func Probe(ctx context.Context, client *http.Client, host string) (bool, error) 
 	if !hostPort.MatchString(host) {
 		return false, fmt.Errorf("probe %q for Harbor: not HOST[:PORT]", host)
 	}
+	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, scheme+host+"/api/v2.0/systeminfo", nil)
 	if err != nil {
 		return false, fmt.Errorf("probe %q for Harbor: %w", host, err)
