@@ -49,7 +49,9 @@ func TestFullRun(t *testing.T) {
 			f.answer(nowhere(t), c.nowhere)
 			f.open()
 			for _, it := range f.list.Items {
-				f.run(it.ID)
+				if f.applies(it.ID) {
+					f.run(it.ID)
+				}
 			}
 			f.check(c.empty)
 			f.secret()
@@ -57,8 +59,11 @@ func TestFullRun(t *testing.T) {
 			f.answer(c.answers(t, f), map[string]any{"vendor.fingerprint": fingerprint})
 			f.site.Registry = f.registry()
 			f.open()
+			f.run("verify-installation-archive") // every run says what applies
 			for _, id := range inOrder(f.list) {
-				f.do(id)
+				if f.applies(id) {
+					f.do(id)
+				}
 			}
 			f.run()
 			f.check(c.ready)
@@ -258,6 +263,13 @@ func (f *fullRun) sign(kind, id string, keys ...*sign.Key) {
 	f.rep = rep
 }
 
+// applies reports whether the last run found an item's condition true; before the
+// first run every item applies. Loading the checklist is most of what a run of one
+// item takes, so that items which do not apply are left to the runs of others.
+func (f *fullRun) applies(id string) bool {
+	return f.rep == nil || f.item(id).State != install.StateSkipped
+}
+
 func (f *fullRun) item(id string) install.ItemReport { return reported(f.rep, id) }
 
 // inOrder are the items of a checklist in its own order, each after what it
@@ -371,7 +383,8 @@ func (f *fullRun) finished() {
 	}
 	for _, ph := range f.rep.Phases {
 		for _, it := range ph.Items {
-			if it.Kind != manifests.ItemGroup && it.State != install.StateSkipped && !it.Reused {
+			// No query says which runner is the account's default: it is set again.
+			if it.Kind != manifests.ItemGroup && it.State != install.StateSkipped && !it.Reused && it.ID != "default-runner-image" {
 				f.t.Errorf("%s was done again, though nothing has changed", it.ID)
 			}
 		}
