@@ -382,6 +382,21 @@ func TestWaive(t *testing.T) {
 	wantStates(t, p.run(), map[string]State{"clean-kettle": StateFail, "mash": StateBlocked})
 }
 
+// TestWaivedWithoutAStep shows that a resumed run does not ask a step that this
+// version lacks whether what nobody did is still there.
+func TestWaivedWithoutAStep(t *testing.T) {
+	t.Parallel()
+	p := newPub(t, "    needs: [clean-kettle]\n    outputs:", "    needs: [clean-kettle]\n    waiver: {}\n    outputs:")
+	delete(p.opts.Actions, "change")
+	wantStates(t, p.run(), map[string]State{"mash": StateUnavailable})
+	rep, err := p.waive("mash", "it was done by hand", "nobody looked", p.alice, p.bob)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantStates(t, rep, map[string]State{"mash": StateWaived})
+	wantStates(t, p.run(), map[string]State{"mash": StateWaived})
+}
+
 func TestWaiverIsOfOneRisk(t *testing.T) {
 	t.Parallel()
 	p := newPub(t, "    freshness: 1h\n", "    freshness: 1h\n    waiver: {}\n")

@@ -299,7 +299,9 @@ func (netSpans) Export(context.Context, *collector.ExportTraceServiceRequest) (*
 	return &collector.ExportTraceServiceResponse{}, nil
 }
 
-func TestRowTelemetry(t *testing.T) {
+// netCollector starts a collector and returns its host:port.
+func netCollector(t *testing.T) string {
+	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -308,9 +310,13 @@ func TestRowTelemetry(t *testing.T) {
 	collector.RegisterTraceServiceServer(srv, netSpans{})
 	go func() { _ = srv.Serve(l) }()
 	t.Cleanup(srv.Stop)
+	return l.Addr().String()
+}
+
+func TestRowTelemetry(t *testing.T) {
 	at := func(e string) map[string]any { return map[string]any{"telemetry.endpoint": e} }
 	netRows(t, "telemetry", map[string]any{"telemetry.vendor": "OpenTelemetry"}, []row{
-		{name: "good", inputs: at("http://" + l.Addr().String()), want: install.StatePass},
+		{name: "good", inputs: at("http://" + netCollector(t)), want: install.StatePass},
 		{name: "disabled", inputs: map[string]any{"telemetry.vendor": "Disabled"}, want: install.StateSkipped},
 		{name: "HTTP only", inputs: at(netHTTP(t, map[string]string{"/v1/traces": "{}"})), want: install.StateFail, code: "TEL-01", says: []string{"HTTP only", "gRPC receiver", "4317"}},
 		{name: "no scheme", inputs: at("otel.site-a.example:4317"), want: install.StateFail, code: "TEL-02", says: []string{"otel.site-a.example:4317", "http://HOST:4317"}},

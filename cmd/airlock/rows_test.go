@@ -208,8 +208,21 @@ func rowSite(t *testing.T, r row, c *manifests.Checklist) (*manifests.Site, map[
 	t.Helper()
 	site := &manifests.Site{Name: "site-a", Platform: orDefault(r.platform, "onprem"), Airgap: orDefault(r.airgap, "isolated"), Inputs: map[string]any{}}
 	site.APIVersion, site.Kind = manifests.APIVersion, manifests.KindSite
+	secrets := answer(t, site, c, r.inputs)
+	// What the site must answer for other items does not matter here.
+	for name, def := range c.Inputs {
+		def.RequiredWhen = ""
+		c.Inputs[name] = def
+	}
+	return site, secrets
+}
+
+// answer gives a site inputs: secrets are put into files, and the references to
+// them into the site. It returns the secrets as they are.
+func answer(t *testing.T, site *manifests.Site, c *manifests.Checklist, inputs map[string]any) map[string]string {
+	t.Helper()
 	secrets, dir := map[string]string{}, t.TempDir()
-	for name, v := range r.inputs {
+	for name, v := range inputs {
 		def, ok := c.Inputs[name]
 		if !ok {
 			t.Fatalf("the preset has no input %s", name)
@@ -225,12 +238,7 @@ func rowSite(t *testing.T, r row, c *manifests.Checklist) (*manifests.Site, map[
 		}
 		site.Inputs[name] = "file:" + path
 	}
-	// What the site must answer for other items does not matter here.
-	for name, def := range c.Inputs {
-		def.RequiredWhen = ""
-		c.Inputs[name] = def
-	}
-	return site, secrets
+	return secrets
 }
 
 func orDefault(s, def string) string {
@@ -273,15 +281,21 @@ func rowBundle(t *testing.T, r row, c *manifests.Checklist) *verify.Bundle {
 	if err != nil {
 		t.Fatal(err)
 	}
+	spool, version := fixture.Spool(t), orDefault(r.version, "v4.3.0")
+	doc := file.Document{Kind: bundle.KindChecklist, Name: "demo", Title: "checklist.yaml", MediaType: bundle.MediaTypeChecklist, Data: data}
+	sources := append([]bundle.Source{file.NewBytes(spool, doc, file.Options{Version: version, Created: fixture.Epoch})}, r.more...)
+	return signedBundle(t, spool, "demo", version, sources)
+}
+
+// signedBundle makes, signs and opens a bundle.
+func signedBundle(t *testing.T, spool *bundle.Spool, product, version string, sources []bundle.Source) *verify.Bundle {
+	t.Helper()
 	k, err := rowSigner()
 	if err != nil {
 		t.Fatal(err)
 	}
-	spool, version := fixture.Spool(t), orDefault(r.version, "v4.3.0")
-	doc := file.Document{Kind: bundle.KindChecklist, Name: "demo", Title: "checklist.yaml", MediaType: bundle.MediaTypeChecklist, Data: data}
-	sources := append([]bundle.Source{file.NewBytes(spool, doc, file.Options{Version: version, Created: fixture.Epoch})}, r.more...)
 	p, err := bundle.Resolve(t.Context(), bundle.ResolveOptions{
-		Info: bundle.Info{Product: "demo", Version: version, Release: 7, Tool: "v0.0.0-test"}, Definition: digestOf([]byte("definition")),
+		Info: bundle.Info{Product: product, Version: version, Release: 7, Tool: "v0.0.0-test"}, Definition: digestOf([]byte("definition")),
 		Sources: sources, Created: fixture.Epoch, Spool: spool,
 	})
 	if err != nil {
