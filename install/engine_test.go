@@ -264,6 +264,19 @@ func TestKeepGoingStartsIndependentActions(t *testing.T) {
 	}
 }
 
+// TestLaterFailureStopsNothing: an action does not wait for what a later phase
+// finds.
+func TestLaterFailureStopsNothing(t *testing.T) {
+	t.Parallel()
+	s := newShop(t)
+	at := func(id string) *manifests.Item {
+		return &s.list.Items[slices.IndexFunc(s.list.Items, func(i manifests.Item) bool { return i.ID == id })]
+	}
+	at("clean-kettle").Phase, at("mash").Needs = "p3", nil
+	s.err["kettle.example.internal"] = errors.New("no light")
+	wantStates(t, s.run(), map[string]State{"clean-kettle": StateFail, "mash": StatePass})
+}
+
 func TestSeverities(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {

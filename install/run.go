@@ -32,7 +32,7 @@ type run struct {
 	fresh   map[string]bool        // items whose record this run made
 	reused  map[string]bool
 	outputs map[string]any // of settled items, secrets included
-	failed  string         // the first required item that failed
+	failed  []*node        // required items that failed in this run, the first first
 	started time.Time
 	desk    bool // nothing runs but what people sign for
 
@@ -303,10 +303,20 @@ func (r *run) attempt(ctx context.Context, n *node) error {
 	if unmet := r.unmet(n); len(unmet) > 0 {
 		return r.end(n, StateBlocked, "needs "+strings.Join(unmet, ", "))
 	}
-	if n.item.Kind == manifests.ItemAction && r.failed != "" && !r.opts.KeepGoing {
-		return r.end(n, StateBlocked, "not started, because "+r.failed+" failed (--keep-going starts it)")
+	if why := r.before(n); why != nil && n.item.Kind == manifests.ItemAction && !r.opts.KeepGoing {
+		return r.end(n, StateBlocked, "not started, because "+why.item.ID+" failed (--keep-going starts it)")
 	}
 	return r.execute(ctx, n)
+}
+
+// before returns a required item of n's phase or an earlier one that failed in
+// this run: what comes later says nothing against an action.
+func (r *run) before(n *node) *node {
+	i := slices.IndexFunc(r.failed, func(f *node) bool { return r.phase(f) <= r.phase(n) })
+	if i < 0 {
+		return nil
+	}
+	return r.failed[i]
 }
 
 // unmet lists what stops n: "x (fail)".
@@ -406,8 +416,8 @@ func (r *run) conclude(n *node, rec *itemRecord) error {
 	rec.Seq = r.st.ledger.head.Seq
 	r.set(n, rec)
 	r.fresh[id] = true
-	if rec.State == StateFail && n.required() && r.failed == "" {
-		r.failed = id
+	if rec.State == StateFail && n.required() {
+		r.failed = append(r.failed, n)
 	}
 	r.opts.Listener.send(Event{Op: "item-finished", Phase: r.phase(n), Item: id, Title: title(n.item), State: rec.State, Text: rec.Reason, Started: !rec.StartedAt.IsZero()})
 	return r.st.save()

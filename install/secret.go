@@ -3,13 +3,14 @@ package install
 import (
 	"encoding/base64"
 	"fmt"
-	"io"
 	"net/url"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
+
+	"github.com/airlock-project/airlock/bundle/regular"
 )
 
 // maxSecret bounds a secret: a key or a token, not a disk.
@@ -29,7 +30,7 @@ func SecretsFrom(dir string) func(ref string) ([]byte, error) {
 			}
 			return []byte(strings.TrimRight(v, "\r\n")), nil
 		case "file":
-			data, err := readLimited(sitePath(dir, name), maxSecret)
+			data, err := regular.Read(sitePath(dir, name), maxSecret)
 			if err != nil {
 				return nil, fmt.Errorf("read secret %s: %w", ref, err)
 			}
@@ -37,22 +38,6 @@ func SecretsFrom(dir string) func(ref string) ([]byte, error) {
 		}
 		return nil, fmt.Errorf("read secret: a reference starts with \"env:\" or \"file:\" and this one does not")
 	}
-}
-
-func readLimited(name string, limit int64) ([]byte, error) {
-	f, err := os.Open(name)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, limit+1))
-	if err != nil {
-		return nil, err
-	}
-	if int64(len(data)) > limit {
-		return nil, fmt.Errorf("%s is larger than %d bytes", name, limit)
-	}
-	return data, nil
 }
 
 // sitePath resolves a path of the site document.

@@ -100,6 +100,10 @@ func (f deskFlags) next(rep *install.Report, c *manifests.Checklist) []nextStep 
 					n.Command += " --evidence " + p.Name + "=FILE"
 				}
 			}
+		case t.State == install.StateUnavailable && items[t.Item].Waiver != nil:
+			// This version never does it; who did it by hand says so.
+			n.Command = f.command("waive", t.Item) + " --reason TEXT --risk TEXT"
+		case t.State == install.StateUnavailable:
 		case t.State != install.StateBlocked:
 			n.Command = f.resume()
 		}

@@ -55,7 +55,7 @@ var layers = []layer{
 	{"./mirror/job", []string{"./bundle/remote"}},
 	{"./mirror", []string{"./mirror/target", "./verify", "./bundle", "./bundle/archive", "./bundle/remote", "./manifests"}},
 
-	{"./install", []string{"./verify", "./bundle", "./manifests"}},
+	{"./install", []string{"./verify", "./bundle", "./bundle/regular", "./manifests"}},
 	{"./install/offsite", []string{"./install", "./manifests"}},
 	{"./install/probe/...", belowSteps},
 	{"./install/action/...", belowSteps},

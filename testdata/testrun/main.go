@@ -45,6 +45,10 @@ func main() {
 	}
 }
 
+// timeout bounds the tests of one package: those of the commands run hundreds of
+// programs, on a busy machine for longer than go test's ten minutes.
+const timeout = "40m"
+
 // need checks that programs can be found and returns an exit code. Each is in
 // the Debian package of its name, or is written as program:package.
 func need(programs []string, find func(string) (string, error), w io.Writer) int {
@@ -68,7 +72,7 @@ func need(programs []string, find func(string) (string, error), w io.Writer) int
 
 // run runs go test and reports finished packages and failures to w as they come.
 func run(ctx context.Context, args []string, w io.Writer) (*summary, error) {
-	cmd := exec.CommandContext(ctx, "go", append([]string{"test", "-json"}, args...)...)
+	cmd := exec.CommandContext(ctx, "go", append([]string{"test", "-json", "-timeout", timeout}, args...)...)
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
 	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()
