@@ -19,6 +19,7 @@ import (
 	"github.com/airlock-project/airlock/testdata/nameserver"
 	"github.com/airlock-project/airlock/testdata/pki"
 	"github.com/airlock-project/airlock/testdata/provider"
+	"github.com/airlock-project/airlock/testdata/spacelift"
 	"github.com/miekg/dns"
 	collector "go.opentelemetry.io/proto/otlp/collector/trace/v1"
 	"google.golang.org/grpc"
@@ -362,4 +363,49 @@ func TestRowCloudIntegrations(t *testing.T) {
 	if data, err := os.ReadFile(path); err != nil || string(data) != server.Keys {
 		t.Errorf("%s holds %q, %v", path, data, err)
 	}
+}
+
+// TestRowVault: Vault is a stand-in that knows the one answer of
+// GET /v1/auth/:mount/config that the row reads.
+func TestRowVault(t *testing.T) {
+	issuer := provider.Start(t, nil)
+	trusts := issuer.URL
+	url, ca, _ := spacelift.TLS(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case r.Header.Get("X-Vault-Token") != "vault-token-of-the-site":
+			w.WriteHeader(http.StatusForbidden)
+		case r.URL.Path != "/v1/auth/jwt/config":
+			w.WriteHeader(http.StatusNotFound)
+		default:
+			w.Header().Set("Content-Type", "application/json")
+			_, _ = io.WriteString(w, `{"data":{"oidc_discovery_url":"`+trusts+`","jwks_url":""}}`) // the client may be gone
+		}
+	}))
+	var both []byte
+	for _, path := range []string{issuer.CA, ca} {
+		data, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		both = append(both, data...)
+	}
+	inputs := map[string]any{
+		"hosts.server": netHost, "federation.target": "Vault", "federation.issuer": issuer.URL, "tls.ca_file": rowFile(t, both),
+		"federation.vault_url": url, "federation.vault_token": "vault-token-of-the-site",
+	}
+	netRows(t, "cloud-integrations-oidc", inputs, []row{
+		{name: "trusts", want: install.StateWaiting},
+		{
+			name: "token", inputs: map[string]any{"federation.vault_token": "another-token"},
+			want: install.StateFail, code: "HTTP-02", says: []string{"403", url, "the token lacks read"},
+		},
+		{
+			name: "mount", inputs: map[string]any{"federation.vault_mount": "oidc"},
+			want: install.StateFail, code: "HTTP-02", says: []string{"404", "federation.vault_mount"},
+		},
+	})
+	trusts = "https://old.site-a.example"
+	netRows(t, "cloud-integrations-oidc", inputs, []row{{
+		name: "other issuer", want: install.StateFail, code: "HTTP-06", says: []string{trusts, issuer.URL, "data.oidc_discovery_url", "federation.issuer"},
+	}})
 }

@@ -4,6 +4,7 @@
 package chart
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -281,7 +282,7 @@ func load(ctx context.Context, b carrier, name string) (*chart.Chart, *install.F
 		}
 		return nil, nil, fmt.Errorf("chart %s: its manifest has no layer of type %s", name, chart.MediaTypeArchive)
 	}
-	list := strings.Join(have, ", ")
+	list := cmp.Or(strings.Join(have, ", "), "none")
 	return nil, &install.Finding{
 		Code: codeAbsent, Detail: fmt.Sprintf("the bundle carries no chart %q; it carries %s", name, list),
 		Fields: map[string]string{"chart": name, "have": list},
