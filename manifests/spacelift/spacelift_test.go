@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/airlock-project/airlock/manifests"
+	"github.com/goccy/go-yaml"
 	"github.com/google/go-cmp/cmp"
 )
 
@@ -182,5 +183,34 @@ func TestChecklist(t *testing.T) {
 	}
 	if want := []string{"p1", "p2", "p3", "p4", "p5", "p6", "p7", "p8"}; !slices.Equal(ids, want) {
 		t.Errorf("phases are %v, want %v", ids, want)
+	}
+}
+
+// TestSecondIngressIsOff: the chart's default makes a second Ingress for all
+// paths and without a class, on every platform but dual-stack GKE.
+func TestSecondIngressIsOff(t *testing.T) {
+	for _, name := range Platforms() {
+		files, err := Files(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		values, ok := files["values/spacelift.yaml"]
+		if !ok {
+			if name != "ecs" {
+				t.Errorf("%s has no values for the chart", name)
+			}
+			continue
+		}
+		var v struct {
+			IngressV6 struct {
+				Enabled *bool `yaml:"enabled"`
+			} `yaml:"ingressV6"`
+		}
+		if err := yaml.Unmarshal(values, &v); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		if e := v.IngressV6.Enabled; e == nil || *e {
+			t.Errorf("%s: ingressV6.enabled is not false", name)
+		}
 	}
 }
