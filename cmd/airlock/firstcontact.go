@@ -144,7 +144,10 @@ func copyTool(ctx context.Context, src, dst string) (sum []byte, err error) {
 		return nil, err
 	}
 	defer in.Close()
-	tmp := temporary(dst)
+	tmp := dst + ".new"
+	if err := os.Remove(tmp); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, err
+	}
 	f, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o755)
 	if err != nil {
 		return nil, err
