@@ -86,8 +86,8 @@ func movedRepositories(was, is *Document) []string {
 	}
 	for _, r := range is.Repositories {
 		now[r.Name] = cmp.Or(string(r.Presence), "unknown")
-		if _, planned := before[r.Name]; planned && r.Presence == target.Present {
-			before[r.Name] = now[r.Name] // it was made since
+		if _, planned := before[r.Name]; planned && (r.Presence == target.Present || r.Presence == target.PresenceUnknown) {
+			before[r.Name] = now[r.Name] // it was made since, or its project was: the tags tell
 		}
 	}
 	return differences("repository ", before, now)

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -17,6 +18,7 @@ import (
 	"github.com/airlock-project/airlock/testdata/fixture"
 	"github.com/olareg/olareg"
 	"github.com/olareg/olareg/config"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
 // cloud is a registry product as the command line meets it: its real host
@@ -165,10 +167,34 @@ func (c *cloud) suite() {
 	out, _ = c.mirror(0, "--to", c.to)
 	c.says(out, "0 items sent, 3 there already; 0 blobs sent")
 	c.wrote("a second run")
+	out, _ = c.mirror(0, "--plan", plan)
+	c.says(out, "0 items sent, 3 there already")
+	c.wrote("a plan that is carried out")
+	restore := c.move(c.first, "v1")
 	_, errs = c.mirror(1, "--plan", plan)
 	c.says(errs, "the plan is out of date", c.first, "make a new plan")
 	c.wrote("a plan that is out of date")
+	restore()
 	c.conflict()
+}
+
+// move makes a tag name something else, as somebody else would, and returns what
+// undoes it.
+func (c *cloud) move(repository, tag string) (restore func()) {
+	c.t.Helper()
+	ask := func(method, mediaType string, body []byte) *httptest.ResponseRecorder {
+		rec, req := httptest.NewRecorder(), httptest.NewRequestWithContext(c.t.Context(), method, "/v2/"+repository+"/manifests/"+tag, bytes.NewReader(body))
+		req.Header.Set("Content-Type", mediaType)
+		req.Header.Set("Accept", ocispec.MediaTypeImageManifest+", "+ocispec.MediaTypeImageIndex)
+		c.registry.Behind.ServeHTTP(rec, req)
+		if rec.Code >= 300 {
+			c.t.Fatalf("%s %s:%s: status %d: %s", method, repository, tag, rec.Code, rec.Body)
+		}
+		return rec
+	}
+	was := ask(http.MethodGet, "", nil)
+	ask(http.MethodPut, ocispec.MediaTypeImageIndex, []byte(`{"schemaVersion":2,"mediaType":"`+ocispec.MediaTypeImageIndex+`","manifests":[]}`))
+	return func() { ask(http.MethodPut, was.Header().Get("Content-Type"), was.Body.Bytes()) }
 }
 
 // carried compares what was written with the plan: every blob once, every
@@ -204,9 +230,9 @@ func (c *cloud) conflict() {
 	defer func() { c.bundle = was }()
 	have, _ := c.registry.Has(c.first, "v1")
 	c.bundle = c.pack("another layer")
-	_, errs := c.mirror(3, "--to", c.to, "--dry-run")
+	_, errs := c.mirror(1, "--to", c.to, "--dry-run")
 	c.says(errs, c.first+":v1", have, "the bundle has sha256:", "nothing was overwritten")
-	_, errs = c.mirror(3, "--to", c.to)
+	_, errs = c.mirror(1, "--to", c.to)
 	c.says(errs, "exists with sha256:", "the bundle has sha256:", "nothing was overwritten")
 	c.wrote("a conflict")
 }

@@ -169,6 +169,9 @@ func TestLockRace(t *testing.T) {
 	var looked, wrote sync.WaitGroup
 	looked.Add(n)
 	wrote.Add(n)
+	// Who is slow to look may find the lock taken, and then never writes.
+	var written [n]sync.Once
+	wroteOrNot := func(agent string) { written[agent[0]-'a'].Do(wrote.Done) }
 	seen := map[string]int{}
 	var mu sync.Mutex
 	reg.onRequest(func(r *http.Request) {
@@ -186,7 +189,7 @@ func TestLockRace(t *testing.T) {
 			looked.Done()
 			looked.Wait()
 		case r.Method == http.MethodPut && first:
-			wrote.Done()
+			wroteOrNot(who)
 		case r.Method == http.MethodHead && second: // nobody looks again before all write
 			wrote.Wait()
 		}
@@ -204,6 +207,7 @@ func TestLockRace(t *testing.T) {
 			g := reg.guard(t)
 			g.Place, g.Settle = place, 100*time.Millisecond // the last write has begun, and must end
 			h, err := g.Take(t.Context(), machine(agent), func(error) {})
+			wroteOrNot(agent)
 			out <- outcome{h, err}
 		}()
 	}
