@@ -67,7 +67,7 @@ type Verification struct {
 }
 
 // VerifyState checks a state directory that is not in use: the ledger's chain,
-// that it reaches what run.json knows, the data of every entry by digest, and
+// that it reaches what run.json knows and says the same of each item, the data of every entry by digest, and
 // every checkpoint against the entry it names. check verifies a checkpoint's
 // signature; with it the last entry must be covered by a signed checkpoint. Nil
 // leaves signatures unchecked: then whoever can write the directory can also
@@ -119,12 +119,25 @@ func verifyState(root *os.Root, torn *bool, visit func(Entry) error, kept ...Hea
 		known[h.Seq] = append(known[h.Seq], h.Hash)
 	}
 	delete(known, 0)
-	head, err := verifyEntries(root, torn, known, visit)
+	t := newTrace()
+	head, err := verifyEntries(root, torn, known, func(e Entry) error {
+		if run != nil && e.Seq <= run.Ledger.Seq { // a run that goes on may have written more since
+			if err := t.add(e); err != nil {
+				return err
+			}
+		}
+		return visit(e)
+	})
 	if err != nil {
 		return nil, nil, err
 	}
 	if run == nil && head.Seq > 0 { // run.json is written before the first entry
 		return nil, nil, &LedgerError{Text: fmt.Sprintf("it has %d entries, but %s is gone", head.Seq, fileRun)}
+	}
+	if run != nil {
+		if err := t.agrees(root, run); err != nil {
+			return nil, nil, err
+		}
 	}
 	v := &Verification{Head: head, Checkpoints: len(points)}
 	v.Covered = len(points) > 0 && points[len(points)-1].Seq == head.Seq

@@ -267,6 +267,9 @@ func (r *run) visit(ctx context.Context, n *node) error {
 		return nil
 	}
 	if rec.State == StateSkipped { // it was, and is not any more
+		if err := r.st.record(n.item.ID, eventStale, map[string]any{"was": string(StateSkipped), "reason": "it applies here now"}); err != nil {
+			return err
+		}
 		rec = &itemRecord{State: StatePending, Attempt: rec.Attempt}
 		r.set(n, rec)
 	}
