@@ -294,5 +294,9 @@ func (r *run) checkPeople() error {
 			return &LedgerError{Text: fmt.Sprintf("%s says that item %s is %s, and nobody has signed that: it was edited", fileRun, n.item.ID, rec.State)}
 		}
 	}
-	return r.st.traced.agrees(r.st.root, r.st.run)
+	if err := r.st.traced.agrees(r.st.root, r.st.run); err != nil || r.opts.Site.Identity == nil {
+		return err
+	}
+	_, err := r.checkSigned()
+	return err
 }

@@ -188,7 +188,7 @@ func (r *run) begin() error {
 	if err := r.st.record("", eventRunStarted, r.facts()); err != nil {
 		return err
 	}
-	if err := errors.Join(r.noteLease(), r.leftovers()); err != nil {
+	if err := errors.Join(r.noteLease(), r.leftovers(), r.distrust()); err != nil {
 		return err
 	}
 	for _, n := range r.plan.nodes {

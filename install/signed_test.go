@@ -1,0 +1,53 @@
+package install
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/airlock-project/airlock/manifests"
+)
+
+// signedPub is a pub whose site has an identity.
+func signedPub(t *testing.T) *pub {
+	p := newPub(t, "      mash.key: {type: string, secret: true}\n", "")
+	p.opts.Site.Identity = &manifests.Identity{Name: "Bob"}
+	p.opts.KeyID, p.opts.Sign = p.bob.id, p.bob.signer().Sign
+	return p
+}
+
+// TestResumeNeedsSignature: a record that was written anew is not signed over.
+func TestResumeNeedsSignature(t *testing.T) {
+	t.Parallel()
+	p := signedPub(t)
+	p.run()
+	name := filepath.Join(p.opts.State, fileCheckpoints)
+	first, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.opts.Resume = false
+	p.run()
+	p.opts.Resume = true
+	p.run()
+	if slices.Contains(p.calls, "do mash") {
+		t.Errorf("a signed result was done again: %v", p.calls)
+	}
+	if err := os.WriteFile(name, first, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p.run()
+	if !slices.Contains(p.calls, "do mash") {
+		t.Errorf("what no signature covers was kept: %v", p.calls)
+	}
+	if err := os.Remove(name); err != nil {
+		t.Fatal(err)
+	}
+	_, err = p.try(t.Context())
+	if _, ok := errors.AsType[*LedgerError](err); !ok || !strings.Contains(err.Error(), "no checkpoint signed by a key") || len(p.calls) > 0 {
+		t.Errorf("error %v, calls %v", err, p.calls)
+	}
+}
