@@ -79,8 +79,15 @@ func VerifyState(dir string, check func(keyID string, payload, sig []byte) error
 		return nil, fmt.Errorf("open state directory: %w", err)
 	}
 	defer root.Close()
-	v, points, err := verifyState(root, nil, func(Entry) error { return nil }, kept...)
+	var last Entry
+	v, points, err := verifyState(root, nil, func(e Entry) error {
+		last = e
+		return checkKept(root, e)
+	}, kept...)
 	if err != nil {
+		return nil, err
+	}
+	if err := checkReport(root, last); err != nil {
 		return nil, err
 	}
 	if err := checkSignatures(points, check); err != nil || check == nil {
@@ -94,6 +101,49 @@ func VerifyState(dir string, check func(keyID string, payload, sig []byte) error
 	}
 	v.Signed = true
 	return v, nil
+}
+
+// checkKept checks the artifacts that the end of an item names.
+func checkKept(root *os.Root, e Entry) error {
+	if e.Event != eventFinished {
+		return nil
+	}
+	var rec itemRecord
+	err := json.Unmarshal(e.Data, &rec)
+	for _, ev := range rec.Evidence {
+		if err == nil {
+			_, err = readArtifact(root, ev.SHA256)
+		}
+	}
+	for _, out := range rec.Outputs {
+		if err == nil && out.Ref != "" {
+			_, err = readArtifact(root, out.Ref)
+		}
+	}
+	if err != nil {
+		return &LedgerError{Line: int(e.Seq), Text: "item " + e.Item + ": " + err.Error()}
+	}
+	return nil
+}
+
+// checkReport checks report.json where the last entry names it: a run that was
+// killed later may have begun another.
+func checkReport(root *os.Root, last Entry) error {
+	if last.Event != eventRunFinished {
+		return nil
+	}
+	var end runEnd
+	err := json.Unmarshal(last.Data, &end)
+	if err == nil {
+		var raw []byte
+		if raw, err = readFrom(root, fileReport, maxReport); err == nil && sumOf(raw) != end.Report {
+			err = errors.New("the report was changed")
+		}
+	}
+	if err != nil {
+		return &LedgerError{Line: int(last.Seq), Text: fileReport + ": " + err.Error()}
+	}
+	return nil
 }
 
 // verifyState checks everything but signatures and gives each entry to visit.

@@ -51,3 +51,23 @@ func TestResumeNeedsSignature(t *testing.T) {
 		t.Errorf("error %v, calls %v", err, p.calls)
 	}
 }
+
+// TestVerifyReadsTheReport: a report that was changed or removed is found.
+func TestVerifyReadsTheReport(t *testing.T) {
+	t.Parallel()
+	s := newShop(t)
+	s.run()
+	write(t, s.opts.State, fileReport, "{}")
+	if _, err := VerifyState(s.opts.State, nil); !errorIs[*LedgerError](err) {
+		t.Errorf("changed: %v", err)
+	}
+	if err := os.Remove(filepath.Join(s.opts.State, fileReport)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := VerifyState(s.opts.State, nil); !errorIs[*LedgerError](err) {
+		t.Errorf("gone: %v", err)
+	}
+	if err := checkKept(nil, Entry{Event: eventFinished, Item: "mash", Data: []byte(`{"evidence":[{"sha256":"x"}]}`)}); !errorIs[*LedgerError](err) || !strings.Contains(err.Error(), "item mash") {
+		t.Errorf("evidence: %v", err)
+	}
+}
