@@ -103,6 +103,33 @@ func VerifyState(dir string, check func(keyID string, payload, sig []byte) error
 	return v, nil
 }
 
+// VerifyListed is [VerifyState] for a site that lists keys: every checkpoint must
+// be by one of them and there must be one, but the end may be uncovered, as a
+// killed run leaves it.
+func VerifyListed(dir string, check func(keyID string, payload, sig []byte) error, kept ...Head) (*Verification, error) {
+	v, err := VerifyState(dir, nil, kept...)
+	if err != nil || v.Covered {
+		if err == nil {
+			v, err = VerifyState(dir, check, kept...)
+		}
+		return v, err
+	}
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return nil, fmt.Errorf("open state directory: %w", err)
+	}
+	defer root.Close()
+	points, err := readCheckpoints(root)
+	if err != nil {
+		return nil, err
+	}
+	if len(points) == 0 {
+		return nil, &LedgerError{Text: "it has no signed checkpoint, although the site lists keys: " + fileCheckpoints + " was removed, or nothing was signed yet"}
+	}
+	v.Signed = true
+	return v, checkSignatures(points, check)
+}
+
 // checkKept checks the artifacts that the end of an item names.
 func checkKept(root *os.Root, e Entry) error {
 	if e.Event != eventFinished {

@@ -71,3 +71,21 @@ func TestVerifyReadsTheReport(t *testing.T) {
 		t.Errorf("evidence: %v", err)
 	}
 }
+
+// TestVerifyListed: with known keys nothing falls back to "not checked".
+func TestVerifyListed(t *testing.T) {
+	t.Parallel()
+	p := signedPub(t)
+	p.run()
+	good := func(string, []byte, []byte) error { return nil }
+	stranger := func(string, []byte, []byte) error { return errors.New("a stranger") }
+	if _, err := VerifyListed(p.opts.State, stranger); !errorIs[*LedgerError](err) {
+		t.Errorf("foreign: %v", err)
+	}
+	if err := os.Remove(filepath.Join(p.opts.State, fileCheckpoints)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := VerifyListed(p.opts.State, good); !errorIs[*LedgerError](err) {
+		t.Errorf("gone: %v", err)
+	}
+}
