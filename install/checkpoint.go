@@ -67,7 +67,7 @@ type Verification struct {
 }
 
 // VerifyState checks a state directory that is not in use: the ledger's chain,
-// that it reaches what run.json knows, the data of every entry by digest, and
+// that it reaches what run.json knows and says the same of each item, the data of every entry by digest, and
 // every checkpoint against the entry it names. check verifies a checkpoint's
 // signature; with it the last entry must be covered by a signed checkpoint. Nil
 // leaves signatures unchecked: then whoever can write the directory can also
@@ -79,8 +79,15 @@ func VerifyState(dir string, check func(keyID string, payload, sig []byte) error
 		return nil, fmt.Errorf("open state directory: %w", err)
 	}
 	defer root.Close()
-	v, points, err := verifyState(root, nil, func(Entry) error { return nil }, kept...)
+	var last Entry
+	v, points, err := verifyState(root, nil, func(e Entry) error {
+		last = e
+		return checkKept(root, e)
+	}, kept...)
 	if err != nil {
+		return nil, err
+	}
+	if err := checkReport(root, last); err != nil {
 		return nil, err
 	}
 	if err := checkSignatures(points, check); err != nil || check == nil {
@@ -94,6 +101,76 @@ func VerifyState(dir string, check func(keyID string, payload, sig []byte) error
 	}
 	v.Signed = true
 	return v, nil
+}
+
+// VerifyListed is [VerifyState] for a site that lists keys: every checkpoint must
+// be by one of them and there must be one, but the end may be uncovered, as a
+// killed run leaves it.
+func VerifyListed(dir string, check func(keyID string, payload, sig []byte) error, kept ...Head) (*Verification, error) {
+	v, err := VerifyState(dir, nil, kept...)
+	if err != nil || v.Covered {
+		if err == nil {
+			v, err = VerifyState(dir, check, kept...)
+		}
+		return v, err
+	}
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return nil, fmt.Errorf("open state directory: %w", err)
+	}
+	defer root.Close()
+	points, err := readCheckpoints(root)
+	if err != nil {
+		return nil, err
+	}
+	if len(points) == 0 {
+		return nil, &LedgerError{Text: "it has no signed checkpoint, although the site lists keys: " + fileCheckpoints + " was removed, or nothing was signed yet"}
+	}
+	v.Signed = true
+	return v, checkSignatures(points, check)
+}
+
+// checkKept checks the artifacts that the end of an item names.
+func checkKept(root *os.Root, e Entry) error {
+	if e.Event != eventFinished {
+		return nil
+	}
+	var rec itemRecord
+	err := json.Unmarshal(e.Data, &rec)
+	for _, ev := range rec.Evidence {
+		if err == nil {
+			_, err = readArtifact(root, ev.SHA256)
+		}
+	}
+	for _, out := range rec.Outputs {
+		if err == nil && out.Ref != "" {
+			_, err = readArtifact(root, out.Ref)
+		}
+	}
+	if err != nil {
+		return &LedgerError{Line: int(e.Seq), Text: "item " + e.Item + ": " + err.Error()}
+	}
+	return nil
+}
+
+// checkReport checks report.json where the last entry names it: a run that was
+// killed later may have begun another.
+func checkReport(root *os.Root, last Entry) error {
+	if last.Event != eventRunFinished {
+		return nil
+	}
+	var end runEnd
+	err := json.Unmarshal(last.Data, &end)
+	if err == nil {
+		var raw []byte
+		if raw, err = readFrom(root, fileReport, maxReport); err == nil && sumOf(raw) != end.Report {
+			err = errors.New("the report was changed")
+		}
+	}
+	if err != nil {
+		return &LedgerError{Line: int(last.Seq), Text: fileReport + ": " + err.Error()}
+	}
+	return nil
 }
 
 // verifyState checks everything but signatures and gives each entry to visit.
@@ -119,12 +196,25 @@ func verifyState(root *os.Root, torn *bool, visit func(Entry) error, kept ...Hea
 		known[h.Seq] = append(known[h.Seq], h.Hash)
 	}
 	delete(known, 0)
-	head, err := verifyEntries(root, torn, known, visit)
+	t := newTrace()
+	head, err := verifyEntries(root, torn, known, func(e Entry) error {
+		if run != nil && e.Seq <= run.Ledger.Seq { // a run that goes on may have written more since
+			if err := t.add(e); err != nil {
+				return err
+			}
+		}
+		return visit(e)
+	})
 	if err != nil {
 		return nil, nil, err
 	}
 	if run == nil && head.Seq > 0 { // run.json is written before the first entry
 		return nil, nil, &LedgerError{Text: fmt.Sprintf("it has %d entries, but %s is gone", head.Seq, fileRun)}
+	}
+	if run != nil {
+		if err := t.agrees(root, run); err != nil {
+			return nil, nil, err
+		}
 	}
 	v := &Verification{Head: head, Checkpoints: len(points)}
 	v.Covered = len(points) > 0 && points[len(points)-1].Seq == head.Seq

@@ -76,7 +76,7 @@ func (d *Desk) open(ctx context.Context, b *verify.Bundle, o Options, st *store)
 	}
 	d.r.mu.Lock()
 	defer d.r.mu.Unlock()
-	if err := errors.Join(d.r.noteLease(), d.r.leftovers()); err != nil {
+	if err := errors.Join(d.r.noteLease(), d.r.leftovers(), d.r.distrust()); err != nil {
 		return err
 	}
 	return d.r.survey()

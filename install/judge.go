@@ -275,7 +275,7 @@ func (r *run) restsOn(n *node) (string, error) {
 }
 
 // checkPeople refuses a state directory in which a statement was forged, or
-// whose run.json claims what no ledger says.
+// whose run.json claims what its ledger does not say.
 func (r *run) checkPeople() error {
 	if err := r.st.memory.check(r.st.root, r.opts.People, r.bundle.Info().Product, r.opts.Site.Name); err != nil {
 		return err
@@ -294,5 +294,9 @@ func (r *run) checkPeople() error {
 			return &LedgerError{Text: fmt.Sprintf("%s says that item %s is %s, and nobody has signed that: it was edited", fileRun, n.item.ID, rec.State)}
 		}
 	}
-	return nil
+	if err := r.st.traced.agrees(r.st.root, r.st.run); err != nil || r.opts.Site.Identity == nil {
+		return err
+	}
+	_, err := r.checkSigned()
+	return err
 }

@@ -18,7 +18,7 @@ func lookStore(dir string) (*store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open state directory: %w", err)
 	}
-	s := &store{dir: dir, root: root, memory: newMemory()}
+	s := &store{dir: dir, root: root, memory: newMemory(), traced: newTrace()}
 	if err := s.look(); err != nil {
 		return nil, errors.Join(err, s.close())
 	}

@@ -188,7 +188,7 @@ func (r *run) begin() error {
 	if err := r.st.record("", eventRunStarted, r.facts()); err != nil {
 		return err
 	}
-	if err := errors.Join(r.noteLease(), r.leftovers()); err != nil {
+	if err := errors.Join(r.noteLease(), r.leftovers(), r.distrust()); err != nil {
 		return err
 	}
 	for _, n := range r.plan.nodes {
@@ -267,6 +267,9 @@ func (r *run) visit(ctx context.Context, n *node) error {
 		return nil
 	}
 	if rec.State == StateSkipped { // it was, and is not any more
+		if err := r.st.record(n.item.ID, eventStale, map[string]any{"was": string(StateSkipped), "reason": "it applies here now"}); err != nil {
+			return err
+		}
 		rec = &itemRecord{State: StatePending, Attempt: rec.Attempt}
 		r.set(n, rec)
 	}

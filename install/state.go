@@ -141,6 +141,7 @@ type store struct {
 	ledger *ledger
 	run    *snapshot
 	memory *memory
+	traced *trace // of the ledger as it was opened
 	cut    []byte // a torn line found at open, no longer in the file
 
 	onWrite func() // for tests: called before and after each write
@@ -301,7 +302,7 @@ func (s *store) openLedger(actor Actor, now func() time.Time) error {
 	if err != nil {
 		return fmt.Errorf("open ledger: %w", err)
 	}
-	s.ledger, s.memory = &ledger{f: f, now: now, actor: actor}, newMemory()
+	s.ledger, s.memory, s.traced = &ledger{f: f, now: now, actor: actor}, newMemory(), newTrace()
 	tail, at, err := tornTail(f)
 	if err != nil {
 		return err
@@ -464,43 +465,17 @@ func (s *store) remember(e Entry) error {
 			return &LedgerError{Line: int(e.Seq), Text: "decode data: " + err.Error()}
 		}
 	}
+	if err := s.traced.add(e); err != nil {
+		return err
+	}
 	return s.memory.add(Head{Seq: e.Seq, Hash: e.Hash}, e.Item, e.Event, e.Data)
 }
 
 // replay does to run.json what the process did after it wrote e, had it lived.
 func (s *store) replay(e Entry) error {
-	rec := new(itemRecord)
-	if old := s.run.Items[e.Item]; old != nil {
-		*rec = *old
-	}
-	switch e.Event {
-	case eventStarted:
-		var fact struct {
-			Attempt   int    `json:"attempt"`
-			InputHash string `json:"input_hash"`
-		}
-		if err := json.Unmarshal(e.Data, &fact); err != nil {
-			return err
-		}
-		*rec = itemRecord{State: StateRunning, Attempt: fact.Attempt, InputHash: fact.InputHash, Actor: e.Actor}
-	case eventFinished:
-		*rec = itemRecord{}
-		if err := json.Unmarshal(e.Data, rec); err != nil {
-			return err
-		}
-		rec.Seq = e.Seq
-	case eventStale:
-		var fact struct {
-			Reason string `json:"reason"`
-		}
-		if err := json.Unmarshal(e.Data, &fact); err != nil {
-			return err
-		}
-		rec.State, rec.Reason = StateStale, fact.Reason
-	case eventInterrupted:
-		rec.State, rec.Reason = StatePending, "the run ended in the middle of it"
-	default:
-		return nil
+	rec, err := e.applied(s.run.Items[e.Item])
+	if err != nil || rec == nil {
+		return err
 	}
 	s.run.Items[e.Item] = rec
 	return nil

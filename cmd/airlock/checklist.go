@@ -115,32 +115,24 @@ func (a *app) knownKeys(state, siteFile string, keyFiles []string) ([]install.Pe
 	return append(out, listed...), err
 }
 
-// verifyCheckpoints checks the record and the signatures over it. Unless must is
-// set, signatures are checked where their keys are known and nothing has to be
-// signed.
+// verifyCheckpoints checks the record and, where keys are known, the signatures
+// over it. With must they have to reach to the last entry.
 func verifyCheckpoints(dir string, who []install.Person, must bool, kept []install.Head) (*install.Verification, error) {
-	stranger := false
 	check := func(keyID string, payload, sig []byte) error {
 		for _, p := range who {
 			if p.Fingerprint == keyID {
 				return p.Check(payload, sig)
 			}
 		}
-		stranger = true
 		return fmt.Errorf("it is signed by %s, whose public key is not given", keyID)
 	}
 	if must {
 		return install.VerifyState(dir, check, kept...)
 	}
-	v, err := install.VerifyState(dir, nil, kept...)
-	if err != nil || !v.Covered || len(who) == 0 {
-		return v, err
+	if len(who) == 0 {
+		return install.VerifyState(dir, nil, kept...)
 	}
-	signed, err := install.VerifyState(dir, check, kept...)
-	if stranger {
-		return v, nil //nolint:nilerr // nothing was checked, and the result says so
-	}
-	return signed, err
+	return install.VerifyListed(dir, check, kept...)
 }
 
 func printVerified(w io.Writer, v verifiedRecord) {
@@ -150,6 +142,8 @@ func printVerified(w io.Writer, v verifiedRecord) {
 		fmt.Fprintln(w, "no checkpoints: nothing is signed, whoever can write the state directory can have written all of it anew")
 	case !v.Signed:
 		fmt.Fprintf(w, "%s; signatures were not checked: give --key\n", count(v.Checkpoints, "checkpoint"))
+	case !v.Covered:
+		fmt.Fprintf(w, "%s, signatures good\n", count(v.Checkpoints, "checkpoint"))
 	default:
 		fmt.Fprintf(w, "%s, signatures good, up to the last entry\n", count(v.Checkpoints, "checkpoint"))
 	}
