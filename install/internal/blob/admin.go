@@ -12,6 +12,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"time"
 
 	"github.com/minio/minio-go/v7/pkg/signer"
 	"github.com/secure-io/sio-go"
@@ -113,10 +114,33 @@ func (a *Admin) Attach(ctx context.Context, policy, user string) error {
 }
 
 func (a *Admin) do(ctx context.Context, op, method, call string, q url.Values, body []byte) ([]byte, error) {
+	for try := 1; ; try++ {
+		raw, status, err := a.once(ctx, op, method, call, q, body)
+		// MinIO listens before it knows its users.
+		if err == nil || try == startTries || status != http.StatusServiceUnavailable || !bytes.Contains(raw, []byte("XMinioServerNotInitialized")) {
+			return raw, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, err
+		case <-time.After(startPause):
+		}
+	}
+}
+
+// A server that starts is asked so often, with such a pause.
+const (
+	startTries = 30
+	startPause = time.Second
+)
+
+// once sends one request. The answer and its status also come with an error of
+// the server's.
+func (a *Admin) once(ctx context.Context, op, method, call string, q url.Values, body []byte) (raw []byte, status int, err error) {
 	u := url.URL{Scheme: a.scheme, Host: a.Host, Path: "/minio/admin/v3/" + call, RawQuery: q.Encode()}
 	req, err := http.NewRequestWithContext(ctx, method, u.String(), bytes.NewReader(body))
 	if err != nil {
-		return nil, &Error{Op: op, Text: "the endpoint makes no URL"}
+		return nil, 0, &Error{Op: op, Text: "the endpoint makes no URL"}
 	}
 	sum := sha256.Sum256(body)
 	req.Header.Set("X-Amz-Content-Sha256", hex.EncodeToString(sum[:]))
@@ -124,19 +148,19 @@ func (a *Admin) do(ctx context.Context, op, method, call string, q url.Values, b
 	resp, err := a.Plain.Do(req)
 	if err != nil {
 		if e, ok := fromWire(op, "", err); ok {
-			return nil, e
+			return nil, 0, e
 		}
-		return nil, &Error{Op: op, Reason: Unreachable, Text: "no answer"}
+		return nil, 0, &Error{Op: op, Reason: Unreachable, Text: "no answer"}
 	}
 	defer resp.Body.Close()
-	raw, err := io.ReadAll(io.LimitReader(resp.Body, maxAdminAnswer))
+	raw, err = io.ReadAll(io.LimitReader(resp.Body, maxAdminAnswer))
 	if err != nil {
-		return nil, &Error{Op: op, Reason: Unreachable, Text: "the answer breaks off"}
+		return nil, 0, &Error{Op: op, Reason: Unreachable, Text: "the answer breaks off"}
 	}
 	if resp.StatusCode == http.StatusOK {
-		return raw, nil
+		return raw, resp.StatusCode, nil
 	}
-	return nil, adminError(op, resp.StatusCode, raw)
+	return raw, resp.StatusCode, adminError(op, resp.StatusCode, raw)
 }
 
 // adminError reads an answer that is an error: JSON from MinIO, and anything
