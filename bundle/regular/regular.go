@@ -52,7 +52,7 @@ func Open(path string) (*os.File, error) {
 		err = check(path, fi)
 	}
 	if err != nil {
-		f.Close()
+		_ = f.Close() // nothing was read
 		return nil, err
 	}
 	return f, nil

@@ -259,7 +259,7 @@ func placeRows(l line) rows {
 		is(func(e *otherFileError) verdict {
 			return verdict{exitFailed, "nothing is ever overwritten: name another file with --" + e.flag}
 		}),
-		is(func(e *regular.TooLargeError) verdict {
+		is(func(*regular.TooLargeError) verdict {
 			return verdict{exitUsage, "it is not what belongs there: check the path"}
 		}),
 		is(func(e *fs.PathError) verdict { return pathVerdict(l, e) }),
