@@ -3,6 +3,7 @@ package install
 import (
 	"fmt"
 	"slices"
+	"strings"
 )
 
 // StatementReport is what a person signed about an item.
@@ -28,20 +29,21 @@ func (s StatementReport) Line() string {
 	if s.Kind == KindWaiver {
 		verb = "risk taken"
 	}
-	text := fmt.Sprintf("%s by %s (%s) %s, key %s", verb, s.Name, s.Role, s.At, s.Fingerprint)
+	var text strings.Builder
+	text.WriteString(fmt.Sprintf("%s by %s (%s) %s, key %s", verb, s.Name, s.Role, s.At, s.Fingerprint))
 	if s.ValidUntil != "" {
-		text += ", until " + s.ValidUntil
+		text.WriteString(", until " + s.ValidUntil)
 	}
 	if s.Risk != "" {
-		text += fmt.Sprintf("; reason: %s; risk: %s", s.Reason, s.Risk)
+		text.WriteString(fmt.Sprintf("; reason: %s; risk: %s", s.Reason, s.Risk))
 	}
 	for _, ev := range s.Evidence {
-		text += fmt.Sprintf("; evidence %s sha256:%s", ev.Name, ev.SHA256)
+		text.WriteString(fmt.Sprintf("; evidence %s sha256:%s", ev.Name, ev.SHA256))
 	}
 	if !s.Counts {
-		text += "; does not count: " + s.Against
+		text.WriteString("; does not count: " + s.Against)
 	}
-	return printable(text)
+	return printable(text.String())
 }
 
 // statementsOf lists what people signed about an item, the newest last.

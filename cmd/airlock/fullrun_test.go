@@ -311,7 +311,7 @@ func (f *fullRun) check(want states) {
 	f.t.Helper()
 	of := map[string]install.State{}
 	for state, ids := range want {
-		for _, id := range strings.Fields(ids) {
+		for id := range strings.FieldsSeq(ids) {
 			of[id] = state
 		}
 	}

@@ -16,6 +16,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -101,9 +102,7 @@ func pushBytes(ctx context.Context, p Place, mediaType string, data []byte) (oci
 // packed is the manifest of an artifact whose blobs are there already.
 func packed(artifactType string, layers []ocispec.Descriptor, at time.Time, more map[string]string) (ocispec.Descriptor, []byte, error) {
 	annotations := map[string]string{ocispec.AnnotationCreated: at.UTC().Format(time.RFC3339)}
-	for k, v := range more {
-		annotations[k] = v
-	}
+	maps.Copy(annotations, more)
 	raw, err := json.Marshal(ocispec.Manifest{
 		Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageManifest, ArtifactType: artifactType,
 		Config: ocispec.DescriptorEmptyJSON, Layers: layers, Annotations: annotations,

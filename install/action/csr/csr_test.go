@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"encoding/pem"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -15,9 +16,7 @@ import (
 
 func input(dir string, more map[string]any) install.Input {
 	with := map[string]any{"name": "pool-main", "subject": "main", "bits": 2048, "prefix": "pool"}
-	for k, v := range more {
-		with[k] = v
-	}
+	maps.Copy(with, more)
 	return install.Input{With: with, Secrets: dir}
 }
 

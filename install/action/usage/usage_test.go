@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io/fs"
+	"maps"
 	"net/http"
 	"os"
 	"os/exec"
@@ -29,9 +30,7 @@ func input(s *spacelift.Server, dir string, more map[string]any) install.Input {
 		"from": "2026-01-01", "until": "2026-01-20", "to": "usage", "name": "usage_data", "output": "usage.manifest",
 		"codes": map[string]any{codeForbidden: "USG-01", codeGap: "USG-03"},
 	}
-	for k, v := range more {
-		with[k] = v
-	}
+	maps.Copy(with, more)
 	return install.Input{With: with, Render: dir}
 }
 

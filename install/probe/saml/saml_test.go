@@ -8,6 +8,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/base64"
 	"fmt"
+	"maps"
 	"math/big"
 	"net/http"
 	"os"
@@ -77,9 +78,7 @@ func TestMetadata(t *testing.T) {
 			t.Fatal(err)
 		}
 		with := map[string]any{"file": path}
-		for k, v := range c.more {
-			with[k] = v
-		}
+		maps.Copy(with, c.more)
 		res, err := Probe{Now: func() time.Time { return now }}.Run(t.Context(), install.Input{With: with})
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
