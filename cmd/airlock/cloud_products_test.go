@@ -344,7 +344,7 @@ func TestMirrorToHarbor(t *testing.T) {
 
 func TestMirrorToHarborWrongly(t *testing.T) {
 	t.Parallel()
-	c, s := newHarbor(t)
+	c, _ := newHarbor(t)
 	_, errs := c.mirror(1, "--to", c.to)
 	c.says(errs, harborHost, "there are none", "docker login "+harborHost)
 	_, errs = c.mirror(1, "--to", c.to, "--anonymous")
@@ -393,5 +393,4 @@ func TestMirrorToHarborWrongly(t *testing.T) {
 	c.env = map[string]string{"HARBOR_URL": "https://" + harborHost, "HARBOR_USERNAME": harbortest.User, "HARBOR_PASSWORD": harbortest.Secret}
 	_, errs = c.mirror(0, "--to", c.to)
 	c.says(errs, "login at "+harborHost+": environment HARBOR_USERNAME")
-	_ = s
 }
