@@ -47,9 +47,11 @@ type registry struct {
 	caFile  string       // over TLS
 	noAPI   bool         // no referrers API, and an answer to it that oras-go does not know
 
-	mu    sync.Mutex
-	log   []request
-	fault func(w http.ResponseWriter, r *http.Request) bool // true: answered
+	mu      sync.Mutex
+	log     []request
+	serving int                                               // requests whose handler has not ended
+	ended   *sync.Cond                                        // one has
+	fault   func(w http.ResponseWriter, r *http.Request) bool // true: answered
 }
 
 type countingBody struct {
@@ -82,6 +84,7 @@ func serve(t testing.TB, h http.Handler) *registry { return serveOver(t, h, fals
 func serveOver(t testing.TB, h http.Handler, secure bool) *registry {
 	t.Helper()
 	reg := &registry{handler: h}
+	reg.ended = sync.NewCond(&reg.mu)
 	ts := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body := &countingBody{ReadCloser: r.Body}
 		// A copy: net/http looks at the body of its own request to tell whether a
@@ -90,9 +93,14 @@ func serveOver(t testing.TB, h http.Handler, secure bool) *registry {
 		r.Body = body
 		sw := &statusWriter{ResponseWriter: w, status: 200}
 		path, query := r.URL.Path, r.URL.RawQuery
+		reg.mu.Lock()
+		reg.serving++
+		reg.mu.Unlock()
 		defer func() {
 			reg.mu.Lock()
 			defer reg.mu.Unlock()
+			reg.serving--
+			reg.ended.Broadcast()
 			reg.log = append(reg.log, request{r.Method, path, query, body.n, sw.status, r.Proto})
 		}()
 		reg.mu.Lock()
@@ -133,10 +141,14 @@ func (r *registry) setFault(f func(http.ResponseWriter, *http.Request) bool) {
 	r.fault = f
 }
 
-// requests returns the log and empties it.
+// requests returns the log and empties it. A client has its answer before the
+// handler that wrote it has ended, so what is being served is waited for.
 func (r *registry) requests() []request {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	for r.serving > 0 {
+		r.ended.Wait()
+	}
 	log := r.log
 	r.log = nil
 	return log

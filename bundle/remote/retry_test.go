@@ -256,8 +256,8 @@ func TestStallSlowReader(t *testing.T) {
 // A host that is silent for some seconds is worth a word, once.
 func TestWaitingIsSaid(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var said []string
-		tr := &stallTransport{waiting: func(host string) { said = append(said, host) }}
+		said := make(chan string, 4)
+		tr := &stallTransport{waiting: func(host string) { said <- host }}
 		wait := time.Duration(0)
 		tr.base = pipeTripper(func(*http.Request) (*http.Response, error) {
 			time.Sleep(wait)
@@ -281,8 +281,14 @@ func TestWaitingIsSaid(t *testing.T) {
 		ask("a.test:5000", quietTimeout+1)
 		ask("a.test:5000", quietTimeout+1)
 		ask("b.test", time.Minute)
-		if got := strings.Join(said, " "); got != "a.test:5000 b.test" {
-			t.Errorf("said %q", got)
+		synctest.Wait()
+		close(said)
+		var got []string
+		for host := range said {
+			got = append(got, host)
+		}
+		if want := "a.test:5000 b.test"; strings.Join(got, " ") != want {
+			t.Errorf("said %q, want %q", got, want)
 		}
 	})
 }
