@@ -91,7 +91,7 @@ func (m *RelocationMap) check(d *document) {
 	}
 }
 
-// jsonReader decodes JSON into structs, slices and strings and collects
+// jsonReader decodes JSON into structs, slices, strings and booleans and collects
 // findings. encoding/json alone keeps the last of duplicate keys and matches
 // names without case.
 type jsonReader struct {
@@ -139,8 +139,13 @@ func (j *jsonReader) value(rv reflect.Value, p path) error {
 			rv.SetString(s)
 			return nil
 		}
+	case rv.Kind() == reflect.Bool:
+		if b, ok := t.(bool); ok {
+			rv.SetBool(b)
+			return nil
+		}
 	}
-	want := map[reflect.Kind]string{reflect.Struct: "an object", reflect.Slice: "a list", reflect.String: "a string"}
+	want := map[reflect.Kind]string{reflect.Struct: "an object", reflect.Slice: "a list", reflect.String: "a string", reflect.Bool: "true or false"}
 	j.add(p, "want %s", want[rv.Kind()])
 	return j.rest(t)
 }

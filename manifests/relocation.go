@@ -5,8 +5,9 @@ package manifests
 type RelocationMap struct {
 	APIVersion string       `json:"apiVersion"`
 	Kind       string       `json:"kind"`
-	Bundle     string       `json:"bundle"` // digest of the bundle's index.json
-	Target     string       `json:"target"` // registry and prefix
+	Bundle     string       `json:"bundle"`              // digest of the bundle's index.json
+	Target     string       `json:"target"`              // registry and prefix
+	PlainHTTP  bool         `json:"plainHTTP,omitempty"` // the registry was spoken to without TLS
 	Entries    []Relocation `json:"entries"`
 }
 

@@ -225,7 +225,11 @@ func (e *engine) carryOut(ctx context.Context, allow func() error) (manifests.Re
 		done[j.item.Place] = j.done
 	}
 	e.result.LeftOut = e.plan.LeftOut
-	return e.plan.relocation(func(it *Item) bool { return done[it.Place] }), e.result, err
+	m := e.plan.relocation(func(it *Item) bool { return done[it.Place] })
+	for _, r := range e.repos { // all of one host
+		m.PlainHTTP = r.PlainHTTP
+	}
+	return m, e.result, err
 }
 
 // State is what a registry has where an item is to go.

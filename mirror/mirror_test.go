@@ -39,7 +39,7 @@ func TestRunWholeGraph(t *testing.T) {
 		slices.Sort(refs)
 		want := manifests.RelocationMap{
 			APIVersion: manifests.APIVersion, Kind: manifests.KindRelocationMap,
-			Bundle: f.Info().Digest.String(), Target: reg.host + "/airlock",
+			Bundle: f.Info().Digest.String(), Target: reg.host + "/airlock", PlainHTTP: reg.caFile == "",
 			Entries: []manifests.Relocation{{
 				Kind: bundle.KindImage, Source: "quay.io/jetstack/x:v1", SourceDigest: index.Digest.String(),
 				Target: reg.host + "/airlock/jetstack/x:v1", Digest: index.Digest.String(),

@@ -203,6 +203,7 @@ func placeRows(l line) rows {
 		is(func(e *mirror.FailedError) verdict { return failedVerdict(l, e) }),
 		always[*mirror.ConflictError](exitFailed, "nothing was overwritten: delete the tag or use another prefix, after finding out who pushed it"),
 		is(recordVerdict),
+		always[*mapError](exitPartial, "everything that the result names is in the registry; only the map is not written: name a place with room with --relocation-map and run the command again, which sends nothing twice"),
 		// Of several errors, the mistake of the person at the keyboard comes first.
 		func(err error) (verdict, bool) {
 			e, ok := errors.AsType[*fs.PathError](err)

@@ -33,6 +33,8 @@ func TestMirrorVerdicts(t *testing.T) {
 		{"unknown first", &mirror.PartialError{Errs: []error{errors.New("x"), conflict}}, exitPartial, "run the same command again"},
 		{"answer", &mirror.PartialError{Errs: []error{answer}}, exitPartial, "run the command again"},
 		{"record ended", &mirror.RecordError{Ended: true, Err: syscall.ENOSPC}, exitPartial, "everything arrived"},
+		{"no room for the map", &mapError{syscall.ENOSPC}, exitPartial, "--relocation-map"},
+		{"no room for the map, and an item failed", errors.Join(&mirror.PartialError{Errs: []error{conflict}}, &mapError{syscall.ENOSPC}), exitPartial, "delete the tag"},
 		{"no room for a record", &mirror.RecordError{Err: syscall.ENOSPC}, exitFailed, "the disk is full"},
 		{"no record", &mirror.RecordError{Err: errors.New("it is not a regular file")}, exitFailed, "--record"},
 	}

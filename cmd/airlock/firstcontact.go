@@ -144,10 +144,7 @@ func copyTool(ctx context.Context, src, dst string) (sum []byte, err error) {
 		return nil, err
 	}
 	defer in.Close()
-	tmp := dst + ".new"
-	if err := os.Remove(tmp); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return nil, err
-	}
+	tmp := temporary(dst)
 	f, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o755)
 	if err != nil {
 		return nil, err
@@ -158,7 +155,7 @@ func copyTool(ctx context.Context, src, dst string) (sum []byte, err error) {
 		return nil, errors.Join(err, os.Remove(tmp))
 	}
 	if err := os.Rename(tmp, dst); err != nil {
-		return nil, err
+		return nil, errors.Join(err, os.Remove(tmp))
 	}
 	return h.Sum(nil), syncDir(filepath.Dir(dst))
 }

@@ -242,13 +242,22 @@ func checkTarget(name, to string) error {
 	return nil
 }
 
+// mapError says that what arrived is not written down. It comes after the copy.
+type mapError struct{ err error }
+
+func (e *mapError) Error() string { return "relocation map: " + e.err.Error() }
+func (e *mapError) Unwrap() error { return e.err }
+
 // writeMap looks again: the file may have come while blobs were sent.
 func writeMap(path string, m *manifests.RelocationMap) error {
 	data, err := m.Encode()
-	if err != nil {
-		return err
+	if err == nil {
+		err = formerMap().replace(path, data)
 	}
-	return formerMap().replace(path, data)
+	if err != nil {
+		return &mapError{err}
+	}
+	return nil
 }
 
 // readPlan reads the plan that is to be carried out, if one is. Target and
@@ -355,6 +364,9 @@ func printMirrored(w io.Writer, m manifests.RelocationMap, r mirror.Result) {
 
 func printPlan(w io.Writer, d *mirror.Document) {
 	fmt.Fprintf(w, "%s (%s), login: %s\n", d.Target, d.Provider, d.CredentialSource)
+	if d.Shard != "" {
+		fmt.Fprintf(w, "shard %s: only its blobs, and no tag\n", d.Shard)
+	}
 	for _, n := range d.Notices {
 		level := "note"
 		if n.Fatal {

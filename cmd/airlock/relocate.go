@@ -85,7 +85,7 @@ func (a *app) runRelocate(name string, f relocateFlags) error {
 		return err
 	}
 	host, _, _ := strings.Cut(m.Target, "/")
-	o := relocate.Options{CA: f.nodeCA, PlainHTTP: slices.Contains(a.plainHTTP, host)}
+	o := relocate.Options{CA: f.nodeCA, PlainHTTP: m.PlainHTTP || slices.Contains(a.plainHTTP, host)}
 	if f.values != "" {
 		if o.Values, err = regular.Read(f.values, manifests.MaxDocument); err != nil {
 			return fmt.Errorf("read values: %w", err)
@@ -97,7 +97,7 @@ func (a *app) runRelocate(name string, f relocateFlags) error {
 		return &settingError{err, "give the map as airlock mirror wrote it, with --values a chart's values.yaml, with --node-ca an absolute path"}
 	}
 	if kind == relocate.Containerd && !o.PlainHTTP {
-		out.Notes = append(out.Notes, "nodes are told to speak HTTPS with "+host+"; if it speaks HTTP, say --plain-http "+host+" here too")
+		out.Notes = append(out.Notes, "nodes are told to speak HTTPS with "+host+"; if they have to speak HTTP, say --plain-http "+host)
 	}
 	for _, n := range out.Notes {
 		a.say("note: %s", n)
