@@ -14,6 +14,7 @@ import (
 	httpprobe "github.com/airlock-project/airlock/install/probe/http"
 	registryprobe "github.com/airlock-project/airlock/install/probe/registry"
 	"github.com/airlock-project/airlock/install/probe/tcp"
+	"github.com/airlock-project/airlock/install/probe/vantage"
 	"github.com/airlock-project/airlock/install/probe/vendor"
 	"github.com/airlock-project/airlock/install/probe/x509"
 	"github.com/airlock-project/airlock/manifests"
@@ -73,6 +74,7 @@ func (a *app) kinds(hosts *remote.Hosts, t mirror.Target, site *manifests.Site) 
 	} {
 		register(probes, actions)
 	}
+	probes["cluster.probe"] = vantage.Probe{Probes: podProbes(probes)}
 	return probes, actions
 }
 

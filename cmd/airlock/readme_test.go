@@ -99,6 +99,9 @@ func TestReferenceKinds(t *testing.T) {
 		}
 		for code, fields := range coder.Codes() {
 			mine, all := row, row
+			if strings.Contains(row, "those of the probe it runs") && !strings.HasPrefix(code, "CLU-") {
+				continue // in rows of their own
+			}
 			if strings.Contains(row, "those of any storage") {
 				_, shared, _ := strings.Cut(string(text), "Any storage:")
 				mine += shared
