@@ -56,8 +56,12 @@ type arguments struct {
 func (p Probe) Codes() map[string][]string {
 	codes := make(map[string][]string)
 	for _, kind := range slices.Sorted(maps.Keys(p.Probes)) {
-		if c, ok := p.Probes[kind].(install.Coder); ok {
-			maps.Copy(codes, c.Codes())
+		c, ok := p.Probes[kind].(install.Coder)
+		if !ok {
+			continue
+		}
+		for code, fields := range c.Codes() { // probes share codes
+			codes[code] = append(codes[code], fields...)
 		}
 	}
 	codes[codeStart] = []string{"namespace", "image", "reason"}
