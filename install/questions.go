@@ -129,7 +129,7 @@ func (n *node) never(site *manifests.Site, vars expr.Vars) bool {
 // defaults are the answers of a site that answers nothing.
 func (p *plan) defaults(site *manifests.Site, version string) *answers {
 	info := verify.Info{Info: bundle.Info{Product: p.checklist.Product, Version: version}}
-	a := &answers{plain: builtin(site, info), refs: make(map[string]string)}
+	a := &answers{plain: builtin(site, "", info), refs: make(map[string]string)}
 	for name, def := range p.checklist.Inputs {
 		if v := def.DefaultFor(version); v != nil {
 			if val, err := expr.Normalize(v); err == nil {

@@ -84,6 +84,9 @@ var guests = []guest{
 	{"github.com/sigstore/cosign/v2/...", []string{"./verify/..."}},
 	{"github.com/sigstore/sigstore-go/...", []string{"./verify/..."}},
 	{"github.com/sigstore/sigstore/...", []string{"./verify/..."}},
+	// Clusters are opened in one place.
+	{"k8s.io/client-go/...", clusters},
+	{"k8s.io/cli-runtime/...", clusters},
 	// The owner of install/internal/postgres.
 	{"github.com/jackc/pgx/v5/...", []string{"./install"}},
 	// It refuses token realms and redirects on private addresses, which
@@ -99,6 +102,8 @@ var guests = []guest{
 	// Libraries are silent and send events; log/slog is handed in.
 	{"log", []string{"./cmd/airlock", "./mirror"}}, // http.Server.ErrorLog wants one
 }
+
+var clusters = []string{"./install/internal/kube", "./install/probe/kube/...", "./install/action/kube/...", "./install/action/helm/..."}
 
 // far says what a package must not reach through any number of imports.
 type far struct {
