@@ -198,7 +198,7 @@ func (e *Engine) input(with map[string]any) Input {
 	if e.opts.State != "" {
 		secrets = filepath.Join(e.opts.State, dirSecrets)
 	}
-	return Input{With: with, Bundle: e.verified, Site: e.opts.SiteDir, Render: render, Secrets: secrets}
+	return Input{With: with, Bundle: e.verified, Site: e.opts.SiteDir, Render: render, Secrets: secrets, Values: e.opts.Values}
 }
 
 // add keeps a finding, no worse than the step's severity and without secrets.

@@ -30,6 +30,9 @@ type Options struct {
 	SiteDir string // relative paths in Site are relative to it; "" is the working directory
 	State   string // the state directory; created with mode 0700
 	Render  string // where steps put rendered files; "" is State/render
+	// Values are merged into the values of charts, after everything else. Kinds
+	// that use them let them count through Grounds.
+	Values []ValuesFile
 
 	Phases string   // "1-4", "p2,5"; with Items, what either names; both empty means everything
 	Items  []string // ids; a group stands for its children
