@@ -175,6 +175,7 @@ func (Apply) Apply(ctx context.Context, in install.Input) (install.Result, error
 		return a.fail(err, "")
 	}
 	var res install.Result
+	var kept []install.Object
 	for _, o := range w.objects {
 		if err := errors.Join(w.known(ctx, o), w.home(ctx, o)); err != nil {
 			return a.fail(err, o.GetNamespace())
@@ -183,16 +184,28 @@ func (Apply) Apply(ctx context.Context, in install.Input) (install.Result, error
 		if err != nil {
 			failed, err := a.fail(err, o.GetNamespace())
 			failed.Changed = res.Changed
-			return failed, err
+			return failed, errors.Join(err, keep(&failed, kept))
 		}
+		kept = append(kept, install.Object{APIVersion: o.GetAPIVersion(), Kind: o.GetKind(), Namespace: o.GetNamespace(), Name: o.GetName()})
 		res.Changed = res.Changed || out.Change != cluster.Unchanged
 		if isCRD(o) {
 			if err := w.established(ctx, o); err != nil {
-				return a.fail(err, "")
+				failed, err := a.fail(err, "")
+				return failed, errors.Join(err, keep(&failed, kept))
 			}
 		}
 	}
-	return res, nil
+	return res, keep(&res, kept)
+}
+
+// keep puts the objects into the record, of a step that fails too.
+func keep(res *install.Result, objects []install.Object) error {
+	ev, err := install.Objects(objects...)
+	if err != nil {
+		return err
+	}
+	res.Evidence = append(res.Evidence, ev)
+	return nil
 }
 
 // fail turns an error into what a step reports.

@@ -39,8 +39,13 @@ type secretArguments struct {
 	Type        string            `json:"type"` // default Opaque
 	Labels      map[string]string `json:"labels"`
 	Data        map[string]any    `json:"data"`         // key: text
+	Extra       map[string]any    `json:"extra"`        // the same, for keys that data does not give
 	Files       map[string]string `json:"files"`        // key: path, its content as it is
 	Base64Files map[string]string `json:"base64_files"` // key: path, its content in base64 on one line
+
+	// Base are YAML documents of Secrets: what the one of this name holds and the
+	// step does not give is taken over, as Terraform's modules print it.
+	Base string `json:"base"`
 
 	Registry string `json:"registry"` // host, or host/prefix: a login of the cluster there
 	Username string `json:"username"`
@@ -181,7 +186,8 @@ func (Secret) Apply(ctx context.Context, in install.Input) (install.Result, erro
 			return w.failed(err)
 		}
 	}
-	return install.Result{Changed: out.Change != cluster.Unchanged, Outputs: map[string]any{OutputOf(w.Name): hash}}, nil
+	res := install.Result{Changed: out.Change != cluster.Unchanged, Outputs: map[string]any{OutputOf(w.Name): hash}}
+	return res, keep(&res, []install.Object{{APIVersion: "v1", Kind: "Secret", Namespace: w.Namespace, Name: w.Name}})
 }
 
 func (w *keeping) failed(err error) (install.Result, error) {

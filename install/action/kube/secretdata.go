@@ -1,11 +1,13 @@
 package kube
 
 import (
+	"bufio"
 	"bytes"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"path/filepath"
 	"slices"
@@ -13,6 +15,8 @@ import (
 
 	"github.com/airlock-project/airlock/bundle/regular"
 	corev1 "k8s.io/api/core/v1"
+	utilyaml "k8s.io/apimachinery/pkg/util/yaml"
+	"sigs.k8s.io/yaml"
 )
 
 // maxValue bounds one value; a Secret holds 1 MiB in all.
@@ -21,15 +25,9 @@ const maxValue = 1 << 20
 // read takes in what the step gives. Values that are no text are findings.
 func (w *keeping) read(site string) error {
 	w.data = make(map[string][]byte)
-	for _, key := range slices.Sorted(maps.Keys(w.Data)) {
-		switch v := w.Data[key].(type) {
-		case string:
-			if err := w.add(key, []byte(v)); err != nil {
-				return err
-			}
-		case nil:
-		default:
-			w.report(codeNotText, key, typeOf(v), fmt.Sprintf("%s of %s is %s, not text", key, w.what(), typeOf(v)))
+	for _, set := range []map[string]any{w.Data, w.Extra} {
+		if err := w.texts(set); err != nil {
+			return err
 		}
 	}
 	for _, set := range []struct {
@@ -38,6 +36,9 @@ func (w *keeping) read(site string) error {
 	}{{w.Files, false}, {w.Base64Files, true}} {
 		for _, key := range slices.Sorted(maps.Keys(set.files)) {
 			path := set.files[key]
+			if path == "" {
+				continue // as a value that is not there
+			}
 			if !filepath.IsAbs(path) {
 				path = filepath.Join(site, path)
 			}
@@ -53,7 +54,68 @@ func (w *keeping) read(site string) error {
 			}
 		}
 	}
-	return w.login()
+	if err := w.login(); err != nil {
+		return err
+	}
+	return w.takeOver()
+}
+
+// texts takes in values that are text, or not there.
+func (w *keeping) texts(set map[string]any) error {
+	for _, key := range slices.Sorted(maps.Keys(set)) {
+		switch v := set[key].(type) {
+		case string:
+			if err := w.add(key, []byte(v)); err != nil {
+				return err
+			}
+		case nil:
+		default:
+			w.report(codeNotText, key, typeOf(v), fmt.Sprintf("%s of %s is %s, not text", key, w.what(), typeOf(v)))
+		}
+	}
+	return nil
+}
+
+// takeOver adds what the base holds and the step does not give. Errors quote
+// nothing of it.
+func (w *keeping) takeOver() error {
+	if w.Base == "" {
+		return nil
+	}
+	docs := utilyaml.NewYAMLReader(bufio.NewReader(strings.NewReader(w.Base)))
+	for n := 1; ; n++ {
+		doc, err := docs.Read()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		var s corev1.Secret
+		if err == nil {
+			err = yaml.UnmarshalStrict(doc, &s)
+		}
+		if err != nil {
+			return fmt.Errorf("base of %s: document %d is not a Secret in YAML", w.what(), n)
+		}
+		if s.Kind != "Secret" || s.Name != w.Name {
+			continue
+		}
+		for _, key := range slices.Sorted(maps.Keys(s.Data)) {
+			if err := w.fill(key, s.Data[key]); err != nil {
+				return err
+			}
+		}
+		for _, key := range slices.Sorted(maps.Keys(s.StringData)) {
+			if err := w.fill(key, []byte(s.StringData[key])); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+func (w *keeping) fill(key string, value []byte) error {
+	if _, given := w.data[key]; given || slices.Contains(w.Remove, key) {
+		return nil
+	}
+	return w.add(key, value)
 }
 
 // login is what a container runtime logs in to a registry with.

@@ -86,6 +86,14 @@ func (c *Client) Apply(ctx context.Context, o *unstructured.Unstructured, opts A
 			return Outcome{}, err
 		}
 	}
+	if before == nil || Made(before) {
+		annotations := maps.Clone(o.GetAnnotations())
+		if annotations == nil {
+			annotations = make(map[string]string)
+		}
+		annotations[AnnotationMade] = Manager
+		o.SetAnnotations(annotations)
+	}
 	data, err := json.Marshal(o)
 	if err != nil {
 		return Outcome{}, fmt.Errorf("encode %s: %w", name, err)
@@ -99,6 +107,42 @@ func (c *Client) Apply(ctx context.Context, o *unstructured.Unstructured, opts A
 		return Outcome{}, c.refused(ctx, o, err)
 	}
 	return compare(before, after), nil
+}
+
+// AnnotationMade marks what Apply created, as opposed to what it found and
+// changed: only that may be removed again.
+const AnnotationMade = "airlock-project.io/made-by"
+
+// Made reports whether Apply created an object.
+func Made(o *unstructured.Unstructured) bool { return o.GetAnnotations()[AnnotationMade] == Manager }
+
+// Delete removes an object that Apply created, with what belongs to it, and
+// reports whether it was there and ours. What others made is left alone. The
+// object may take a while to go: see [Client.Gone].
+func (c *Client) Delete(ctx context.Context, o *unstructured.Unstructured) (removed bool, err error) {
+	r, _, err := c.Resource(ctx, o)
+	if _, unknown := errors.AsType[*UnknownKindError](err); unknown {
+		return false, nil // the type is gone, and with it every object of it
+	}
+	if err != nil {
+		return false, err
+	}
+	live, err := r.Get(ctx, o.GetName(), metav1.GetOptions{})
+	if isNotFound(err) || err == nil && !Made(live) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("read %s: %w", Name(o), c.Explain(err))
+	}
+	policy, uid := metav1.DeletePropagationForeground, live.GetUID()
+	err = r.Delete(ctx, o.GetName(), metav1.DeleteOptions{PropagationPolicy: &policy, Preconditions: &metav1.Preconditions{UID: &uid}})
+	if isNotFound(err) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("remove %s: %w", Name(o), c.Explain(err))
+	}
+	return true, nil
 }
 
 // compare tells what changed, what the server keeps for itself aside.
