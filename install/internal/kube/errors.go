@@ -249,3 +249,19 @@ func clean(s string) string {
 func Clean(s string) string { return clean(s) }
 
 func plain(err error) string { return clean(err.Error()) }
+
+// Refusal tells a server's refusal of an object, by validation or by an
+// admission webhook that denies or does not answer, from other errors, which
+// come back. That the object exists is no refusal.
+func Refusal(err error) (reason string, other error) {
+	if err == nil || apierrors.IsAlreadyExists(err) {
+		return "", nil
+	}
+	if f, ok := errors.AsType[*ForbiddenError](err); ok && f.Reason != "" {
+		return f.Reason, nil
+	}
+	if s, ok := errors.AsType[*apierrors.StatusError](err); ok {
+		return clean(s.Error()), nil
+	}
+	return "", err
+}
