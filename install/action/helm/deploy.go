@@ -43,7 +43,7 @@ func (j *job) deploy(ctx context.Context, wait time.Duration) (*release.Release,
 		u.Wait, u.WaitForJobs, u.SkipCRDs = true, true, true
 		u.ResetValues = true // values come from the bundle and the site, not from the last revision
 		u.SkipSchemaValidation = true
-		u.PostRenderer, u.Labels = j.p, j.p.labels()
+		u.PostRenderer, u.Labels = j.p, j.labels()
 		r, err = u.Run(j.a.Release, h, j.p.values) //nolint:contextcheck // its requests end with ctx, see bound
 	} else {
 		i := action.NewInstall(j.s.cfg)
@@ -51,7 +51,7 @@ func (j *job) deploy(ctx context.Context, wait time.Duration) (*release.Release,
 		i.Wait, i.WaitForJobs, i.SkipCRDs = true, true, true
 		i.Replace = j.d.mode == modeReplace
 		i.SkipSchemaValidation = true // prepare has done it, and fetched nothing
-		i.PostRenderer, i.Labels = j.p, j.p.labels()
+		i.PostRenderer, i.Labels = j.p, j.labels()
 		r, err = i.Run(h, j.p.values) //nolint:contextcheck // its requests end with ctx, see bound
 	}
 	if err == nil && r.Info.Status != release.StatusDeployed {

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/airlock-project/airlock/bundle/chart"
+	"github.com/airlock-project/airlock/install/internal/charts"
 	"helm.sh/helm/v3/pkg/release"
 )
 
@@ -188,11 +189,16 @@ func join(at, name string) string {
 // same says whether a revision holds exactly what would be, by the same chart and
 // the same values.
 func (p *prepared) same(r *release.Release) bool {
-	if p.a.Map == nil || r.Labels[labelChart] != p.labels()[labelChart] || !equalJSON(r.Config, p.values) {
+	if p.a.Map == nil || !p.alike(r) {
 		return false
 	}
 	d, err := p.compare(r)
 	return err == nil && d.none()
+}
+
+// alike says whether a revision was made of the same chart and the same values.
+func (p *prepared) alike(r *release.Release) bool {
+	return r.Labels[labelChart] == p.sum() && equalJSON(r.Config, p.values)
 }
 
 // equalJSON compares values as they are recorded.
@@ -205,18 +211,14 @@ func equalJSON(a, b map[string]any) bool {
 	return errX == nil && errY == nil && string(x) == string(y)
 }
 
-// evidence is the manifest of the release without the data of Secrets.
-func (p *prepared) evidence() ([]byte, error) {
-	var out []byte
-	for _, o := range stage(p.objects, func(s chart.Stage) bool { return s != chart.StageCRD }) {
-		o.Tree = masked(o.Tree)
-		data, err := o.YAML()
-		if err != nil {
-			return nil, err
-		}
-		out = append(append(out, "---\n"...), data...)
+// evidence is the manifest of a release without the data of Secrets.
+func evidence(objects []chart.Object) ([]byte, error) {
+	objects = slices.Clone(objects)
+	for i := range objects {
+		objects[i].Tree = masked(objects[i].Tree)
 	}
-	return out, nil
+	text, err := charts.Join(objects)
+	return []byte(text), err
 }
 
 // masked is an object, the values of a Secret left out.

@@ -211,10 +211,10 @@ func refsOf(tree map[string]any) []Ref {
 	return []Ref{{APIVersion: text(tree, "apiVersion"), Kind: text(tree, "kind"), Namespace: text(meta, "namespace"), Name: text(meta, "name")}}
 }
 
-// images are the references in the cluster, each once, sorted.
-func (p *prepared) images() []any {
+// imagesOf are the references of objects, each once, sorted.
+func imagesOf(objects []chart.Object) []any {
 	var list []string
-	for _, ref := range chart.Images(p.objects) {
+	for _, ref := range chart.Images(objects) {
 		list = append(list, ref.Image)
 	}
 	slices.Sort(list)

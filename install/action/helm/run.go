@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -84,19 +85,28 @@ func (j *job) prepare(ctx context.Context, b charts.Carrier, history []*release.
 		return err
 	}
 	next := decide(history, func(*release.Release) bool { return true }, time.Now())
-	if r := next.current(); r != nil && r == next.last && r.Info.Status == release.StatusDeployed && r.Labels[labelChart] != "" {
-		if err := render(r.Version, r.Version > 1); err != nil {
-			return err
-		}
-		if j.p.same(r) {
-			j.d = next
-			return nil
+	if r := next.current(); r != nil && r == next.last && r.Info.Status == release.StatusDeployed {
+		if revision, upgrade, ok := rendered(r); ok {
+			if err := render(revision, upgrade); err != nil {
+				return err
+			}
+			if j.p.same(r) {
+				j.d = next
+				return nil
+			}
 		}
 	}
-	if err := render(next.revision(), next.mode == modeUpgrade); err != nil {
+	revision, upgrade := 1, next.mode == modeUpgrade
+	if upgrade {
+		revision = next.revision()
+	}
+	if err := render(revision, upgrade); err != nil {
 		return err
 	}
 	wanted := func(r *release.Release) bool {
+		if j.p.alike(r) {
+			return true
+		}
 		d, err := j.p.compare(r)
 		return err == nil && d.none()
 	}
@@ -238,7 +248,11 @@ func budget(ctx context.Context, a arguments) time.Duration {
 
 // result is what a deployed release hands on.
 func (j *job) result(ctx context.Context, r *release.Release) (install.Result, error) {
-	all, _, err := j.s.cluster.look(ctx, j.p.refs(stage(j.p.objects, isResource)))
+	resources, hooks, err := recorded(r)
+	if err != nil {
+		return install.Result{}, err
+	}
+	all, _, err := j.s.cluster.look(ctx, j.p.refs(resources))
 	if err != nil {
 		return install.Result{}, err
 	}
@@ -250,13 +264,14 @@ func (j *job) result(ctx context.Context, r *release.Release) (install.Result, e
 		}
 		objects = append(objects, o)
 	}
-	manifest, err := j.p.evidence()
+	every := slices.Concat(resources, hooks)
+	manifest, err := evidence(every)
 	if err != nil {
 		return install.Result{}, err
 	}
 	return install.Result{
 		Outputs: map[string]any{
-			"helm.revision": r.Version, "helm.status": r.Info.Status.String(), "helm.images": j.p.images(), "helm.objects": objects,
+			"helm.revision": r.Version, "helm.status": r.Info.Status.String(), "helm.images": imagesOf(every), "helm.objects": objects,
 		},
 		Evidence: []install.Evidence{{Name: fmt.Sprintf("release-%s-%d.yaml", j.a.Release, r.Version), Media: "application/yaml", Data: manifest}},
 	}, nil

@@ -190,10 +190,37 @@ func (s *session) history(name string) ([]*release.Release, error) {
 const (
 	labelChart    = "airlock-chart"    // the first 60 digits of the digest of the chart's archive
 	labelRevision = "airlock-revision" // the revision that Airlock made
+	labelRendered = "airlock-rendered" // as what: install, or the number of an upgrade
 )
 
-func (p *prepared) labels() map[string]string {
-	return map[string]string{labelChart: p.digest.Encoded()[:60]}
+// installed is what labelRendered says of an installation, which Helm renders as
+// revision 1 whatever number it gets.
+const installed = "install"
+
+// labels are those of the revision that a job makes.
+func (j *job) labels() map[string]string {
+	rendered := installed
+	if j.d.mode == modeUpgrade {
+		rendered = "" // the recorder knows the number
+	}
+	return map[string]string{labelChart: j.p.sum(), labelRendered: rendered}
+}
+
+// sum is the digest of the chart's archive as a label holds it.
+func (p *prepared) sum() string { return p.digest.Encoded()[:60] }
+
+// rendered says as what revision templates saw a recorded one; ok is false if
+// Airlock did not record it. A rollback brings the labels of its source along.
+func rendered(r *release.Release) (revision int, upgrade, ok bool) {
+	switch text := r.Labels[labelRendered]; text {
+	case "":
+		return 0, false, false
+	case installed:
+		return 1, false, true
+	default:
+		n, err := strconv.Atoi(text)
+		return n, true, err == nil
+	}
 }
 
 // ours says whether Airlock made a revision.
@@ -222,6 +249,9 @@ func (r *recorder) Create(key string, rel *release.Release) error {
 	labels := make(map[string]string)
 	maps.Copy(labels, rel.Labels)
 	labels[labelRevision] = strconv.Itoa(rel.Version)
+	if r.p != nil && labels[labelRendered] != installed {
+		labels[labelRendered] = strconv.Itoa(rel.Version)
+	}
 	rel.Labels = labels
 	return r.Driver.Create(key, rel)
 }
