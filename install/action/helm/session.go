@@ -26,8 +26,8 @@ import (
 	"k8s.io/client-go/rest"
 )
 
-// cluster is what is asked of a cluster beside what Helm asks.
-type cluster interface {
+// target is what is asked of a cluster beside what Helm asks.
+type target interface {
 	// Apply applies server-side, see kube.Client.
 	Apply(ctx context.Context, o *unstructured.Unstructured, opts kube.ApplyOptions) (kube.Outcome, error)
 	// established waits until a CustomResourceDefinition serves.
@@ -44,7 +44,7 @@ type cluster interface {
 // that it was opened with ends: Helm itself knows none.
 type session struct {
 	cfg     *action.Configuration
-	cluster cluster
+	cluster target
 	// cleared forgets which kinds the cluster has.
 	cleared func()
 }
