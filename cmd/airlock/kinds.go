@@ -69,7 +69,7 @@ func (a *app) kinds(hosts *remote.Hosts, t mirror.Target, site *manifests.Site) 
 		},
 	}
 	for _, register := range []func(map[string]install.Probe, map[string]install.Action){
-		cryptoKinds, databaseKinds, storageKinds, awsKinds, networkKinds, productKinds,
+		cryptoKinds, databaseKinds, storageKinds, awsKinds, networkKinds, productKinds, clusterKinds,
 	} {
 		register(probes, actions)
 	}

@@ -124,17 +124,25 @@ func (c *Client) refused(ctx context.Context, o *unstructured.Unstructured, err 
 	}
 	invalid := apierrors.IsInvalid(err) || apierrors.IsBadRequest(err) || apierrors.IsInternalError(err)
 	if o.GetKind() == "Secret" && o.GroupVersionKind().Group == "" {
-		fields, _ := causes(err, "")
-		if _, isStatus := errors.AsType[*apierrors.StatusError](err); isStatus && !apierrors.IsForbidden(err) && !apierrors.IsUnauthorized(err) {
-			return &InvalidError{name, fields, fmt.Sprintf("the server refuses it (%s): %s", apierrors.ReasonForError(err), cmp.Or(strings.Join(fields, ", "), "it names no field"))}
-		}
-		return fmt.Errorf("apply %s: %w", name, c.Explain(err))
+		return c.RefusedSecret(o.GetNamespace(), o.GetName(), err)
 	}
 	if invalid {
 		fields, _ := causes(err, "")
 		return &InvalidError{name, fields, plain(err)}
 	}
 	return fmt.Errorf("apply %s: %w", name, c.Explain(err))
+}
+
+// RefusedSecret gives a server's refusal of a Secret a type. Validation repeats
+// values, so of its words only the names of fields stay.
+func (c *Client) RefusedSecret(namespace, name string, err error) error {
+	what := clean("Secret " + namespace + "/" + name)
+	if _, isStatus := errors.AsType[*apierrors.StatusError](err); !isStatus || apierrors.IsForbidden(err) || apierrors.IsUnauthorized(err) ||
+		apierrors.IsNotFound(err) || apierrors.IsConflict(err) {
+		return fmt.Errorf("apply %s: %w", what, c.Explain(err))
+	}
+	fields, _ := causes(err, "")
+	return &InvalidError{what, fields, fmt.Sprintf("the server refuses it (%s): %s", apierrors.ReasonForError(err), cmp.Or(strings.Join(fields, ", "), "it names no field"))}
 }
 
 // owners reads field managers out of what the server says: conflict with "helm"

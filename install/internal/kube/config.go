@@ -195,3 +195,18 @@ func cause(err error) string {
 	}
 	return plain(err)
 }
+
+// Names are those of the context and of its cluster.
+func Names(c Config) ([]string, error) {
+	raw, err := load(c)
+	if err != nil {
+		return nil, err
+	}
+	out := []string{clean(raw.CurrentContext)}
+	for name := range raw.Clusters { // one
+		if name = clean(name); name != out[0] {
+			out = append(out, name)
+		}
+	}
+	return out, nil
+}

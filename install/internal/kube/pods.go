@@ -2,6 +2,11 @@ package kube
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -60,4 +65,22 @@ func Owner(p *corev1.Pod) string {
 		return clean(o.Name)
 	}
 	return clean(p.Name)
+}
+
+// ContentHash is a hash of the content of a Secret, sha256:… in hexadecimal. It
+// is bound to the UID of the Secret, which is random: who sees only the hash
+// cannot try passwords against it.
+func ContentHash(s *corev1.Secret) string {
+	h := sha256.New()
+	part := func(b []byte) { // a length before each keeps one from running into the next
+		fmt.Fprintf(h, "%d:", len(b))
+		h.Write(b)
+	}
+	part([]byte(s.UID))
+	part([]byte(s.Type))
+	for _, key := range slices.Sorted(maps.Keys(s.Data)) {
+		part([]byte(key))
+		part(s.Data[key])
+	}
+	return "sha256:" + hex.EncodeToString(h.Sum(nil))
 }
