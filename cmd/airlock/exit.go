@@ -239,6 +239,7 @@ func placeRows(l line) rows {
 		always[*install.InputError](exitUsage, "correct inputs: in the site file"),
 		always[*install.SelectionError](exitUsage, "airlock bundle install --dry-run shows phases and items"),
 		always[*install.MismatchError](exitUsage, "bundle, checklist and site do not belong together: check which medium and which site file"),
+		always[*removalError](exitPartial, "what is gone is recorded; correct what is in the way and run the command again"),
 		is(func(e *waitingError) verdict { return verdict{exitWaiting, "the next person runs: " + e.next} }),
 		is(statementVerdict),
 		is(func(e *install.SignerError) verdict { return signerVerdict(e) }),

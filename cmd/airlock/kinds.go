@@ -74,6 +74,7 @@ func (a *app) kinds(hosts *remote.Hosts, t mirror.Target, site *manifests.Site) 
 	} {
 		register(probes, actions)
 	}
+	helmKinds(probes, actions, false)
 	probes["cluster.probe"] = vantage.Probe{Probes: podProbes(probes)}
 	return probes, actions
 }
