@@ -85,7 +85,9 @@ func TestWorkloads(t *testing.T) {
 		deployment("pending", 0), pod("pending-1", "pending", map[string]any{"conditions": []any{map[string]any{"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "insufficient cpu"}}}),
 		deployment("quiet", 1))
 	classes := []any{map[string]any{"match": "licen[sc]e", "says": "the licence is not valid"}, map[string]any{"match": "connection refused", "says": "the database cannot be reached"}}
-	one := func(name string) map[string]any { return map[string]any{"deployments": []any{name}, "classes": classes} }
+	one := func(name string) map[string]any {
+		return map[string]any{"deployments": []any{name}, "classes": classes}
+	}
 	run(t, s, "up", one("up"))
 	res := run(t, s, "pull", one("pull"), "HELM-01")
 	if f := res.Findings[0].Fields; f["pod"] != "pull-1" || f["image"] != "reg/x:1" || f["ready"] != "0" || f["want"] != "2" || f["workload"] != "pull" {
