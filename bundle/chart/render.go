@@ -87,6 +87,15 @@ func (o Object) YAML() ([]byte, error) {
 	return b, nil
 }
 
+// JSON encodes the object with sorted keys.
+func (o Object) JSON() ([]byte, error) {
+	b, err := json.Marshal(o.Tree)
+	if err != nil {
+		return nil, fmt.Errorf("encode %s/%s: %w", o.Kind(), o.Name(), err)
+	}
+	return b, nil
+}
+
 func (o Object) metadata() map[string]any {
 	m, _ := o.Tree["metadata"].(map[string]any)
 	return m

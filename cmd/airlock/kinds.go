@@ -73,6 +73,7 @@ func (a *app) kinds(hosts *remote.Hosts, t mirror.Target, site *manifests.Site) 
 	} {
 		register(probes, actions)
 	}
+	helmKinds(probes, actions, false)
 	return probes, actions
 }
 
