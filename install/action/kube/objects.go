@@ -9,6 +9,7 @@ import (
 	"io"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/airlock-project/airlock/bundle/chart"
 	"github.com/airlock-project/airlock/bundle/regular"
@@ -69,6 +70,9 @@ func gather(a applyArguments, site string) ([]*unstructured.Unstructured, error)
 	case len(out) > maxObjects:
 		return nil, fmt.Errorf("%d objects are more than the %d that one step applies", len(out), maxObjects)
 	}
+	if err := embed(out, a.Embed, site); err != nil {
+		return nil, err
+	}
 	if a.Images != nil {
 		if err := relocate(out, a.Images, a.Ignore); err != nil {
 			return nil, err
@@ -77,6 +81,31 @@ func gather(a applyArguments, site string) ([]*unstructured.Unstructured, error)
 	// What others live in, or are of, goes first.
 	slices.SortStableFunc(out, func(x, y *unstructured.Unstructured) int { return weight(x) - weight(y) })
 	return out, nil
+}
+
+// embed puts the content of files into objects.
+func embed(objects []*unstructured.Unstructured, list []embedding, site string) error {
+	for _, e := range list {
+		if e.File == "" {
+			continue
+		}
+		i := slices.IndexFunc(objects, func(o *unstructured.Unstructured) bool { return o.GetKind()+"/"+o.GetName() == e.Object })
+		if i < 0 || e.Path == "" {
+			return fmt.Errorf("embed a file into %q: there is no such object or no path", e.Object)
+		}
+		path := e.File
+		if !filepath.IsAbs(path) {
+			path = filepath.Join(site, path)
+		}
+		data, err := regular.Read(path, maxValue)
+		if err != nil {
+			return fmt.Errorf("embed a file into %s: %w", e.Object, err)
+		}
+		if err := unstructured.SetNestedField(objects[i].Object, base64Of(data), strings.Split(e.Path, ".")...); err != nil {
+			return fmt.Errorf("embed a file into %s: %s leads through what is no map", e.Object, e.Path)
+		}
+	}
+	return nil
 }
 
 func weight(o *unstructured.Unstructured) int {
