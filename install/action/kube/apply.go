@@ -45,7 +45,7 @@ type applyArguments struct {
 	Images    *manifests.RelocationMap `json:"images"`
 	Ignore    []string                 `json:"ignore"` // images that stay as they are
 	Embed     []embedding              `json:"embed"`
-	Wait      string                   `json:"wait"`   // for new types; default 60s
+	Wait      string                   `json:"wait"` // for new types; default 60s
 }
 
 // embedding puts the content of a file into an object, in base64: an authority

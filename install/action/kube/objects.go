@@ -7,13 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"path/filepath"
 	"slices"
 	"strings"
 
 	"github.com/airlock-project/airlock/bundle/chart"
-	"github.com/airlock-project/airlock/bundle/regular"
 	"github.com/airlock-project/airlock/install/internal/charts"
+	cluster "github.com/airlock-project/airlock/install/internal/kube"
 	"github.com/airlock-project/airlock/manifests"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	utilyaml "k8s.io/apimachinery/pkg/util/yaml"
@@ -93,11 +92,7 @@ func embed(objects []*unstructured.Unstructured, list []embedding, site string) 
 		if i < 0 || e.Path == "" {
 			return fmt.Errorf("embed a file into %q: there is no such object or no path", e.Object)
 		}
-		path := e.File
-		if !filepath.IsAbs(path) {
-			path = filepath.Join(site, path)
-		}
-		data, err := regular.Read(path, maxValue)
+		data, err := cluster.File(site, e.File, maxValue)
 		if err != nil {
 			return fmt.Errorf("embed a file into %s: %w", e.Object, err)
 		}
@@ -125,10 +120,7 @@ func isCRD(o *unstructured.Unstructured) bool {
 // readObjects reads a file of YAML documents, strictly: a key that is there twice
 // is an error. Errors name the document and quote nothing of it.
 func readObjects(path, site string) ([]*unstructured.Unstructured, error) {
-	if !filepath.IsAbs(path) {
-		path = filepath.Join(site, path)
-	}
-	data, err := regular.Read(path, maxFile)
+	data, err := cluster.File(site, path, maxFile)
 	if err != nil {
 		return nil, fmt.Errorf("read objects: %w", err)
 	}
