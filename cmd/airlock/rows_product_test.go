@@ -22,18 +22,6 @@ import (
 	"github.com/airlock-project/airlock/testdata/spacelift"
 )
 
-// Kinds that the issue about Kubernetes brings.
-var clusterKinds = []string{
-	"k8s.kubeconfig", "k8s.apply", "k8s.secret", "k8s.restart", "k8s.version", "k8s.rbac", "k8s.workload", "k8s.crd", "k8s.webhook",
-	"k8s.ingress", "certmanager.issuer", "helm.release",
-}
-
-func init() {
-	for _, kind := range clusterKinds {
-		unavailable[kind] = true
-	}
-}
-
 const (
 	runnerImage  = "public.ecr.aws/spacelift/runner-terraform:latest"
 	ansibleImage = "public.ecr.aws/spacelift/runner-ansible:latest"
@@ -660,30 +648,6 @@ func TestRowCATrust(t *testing.T) {
 	}
 	if err := json.Unmarshal(raw, &doc); err != nil || len(doc.CaCertificates) != 2 {
 		t.Errorf("%s: %v", raw, err)
-	}
-}
-
-// TestRowsOfTheCluster shows that what only a cluster can do is never passed.
-func TestRowsOfTheCluster(t *testing.T) {
-	for item, in := range map[string]map[string]any{
-		"configure-kubectl-credentials": nil, "create-kubernetes-namespace": nil, "install-ingress-controller": nil,
-		"install-cert-manager": {"tls.mode": "cert-manager"}, "create-cluster-issuer": {"tls.mode": "cert-manager"},
-		"create-kubernetes-secrets": nil, "image-pull-credentials": {"pull.username": "puller"}, "install-workerpool-controller": nil,
-		"deploy-worker-pool": nil, "vcs-gateway": {"hosts.vcs_gateway": "gateway.site-a.example"},
-		"disable-admin-login": {"admin.disable": true, "sso.type": "oidc"},
-	} {
-		t.Run(item, func(t *testing.T) { runRow(t, row{item: item, inputs: in, want: install.StateUnavailable}) })
-	}
-	t.Run("eks-ingress-class", func(t *testing.T) {
-		runRow(t, row{item: "eks-ingress-class", platform: "eks", want: install.StateUnavailable})
-	})
-	for item, r := range map[string]row{
-		"create-kubernetes-secrets": {platform: "ecs"}, "install-ingress-controller": {platform: "gke"}, "eks-ingress-class": {},
-		"install-cert-manager": {}, "create-cluster-issuer": {}, "image-pull-credentials": {}, "vcs-gateway": {}, "disable-admin-login": {},
-		"install-workerpool-controller": {inputs: map[string]any{"workers.kind": "docker"}},
-	} {
-		r.item, r.want = item, install.StateSkipped
-		t.Run(item+" skipped", func(t *testing.T) { runRow(t, r) })
 	}
 }
 

@@ -9,11 +9,10 @@ import (
 	"fmt"
 	"io"
 	"maps"
-	"path/filepath"
 	"slices"
 	"strings"
 
-	"github.com/airlock-project/airlock/bundle/regular"
+	cluster "github.com/airlock-project/airlock/install/internal/kube"
 	corev1 "k8s.io/api/core/v1"
 	utilyaml "k8s.io/apimachinery/pkg/util/yaml"
 	"sigs.k8s.io/yaml"
@@ -35,14 +34,10 @@ func (w *keeping) read(site string) error {
 		encode bool
 	}{{w.Files, false}, {w.Base64Files, true}} {
 		for _, key := range slices.Sorted(maps.Keys(set.files)) {
-			path := set.files[key]
-			if path == "" {
+			if set.files[key] == "" {
 				continue // as a value that is not there
 			}
-			if !filepath.IsAbs(path) {
-				path = filepath.Join(site, path)
-			}
-			data, err := regular.Read(path, maxValue)
+			data, err := cluster.File(site, set.files[key], maxValue)
 			if err != nil {
 				return fmt.Errorf("read %s of %s: %w", key, w.what(), err)
 			}
