@@ -13,6 +13,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes"
@@ -66,6 +67,8 @@ func Open(ctx context.Context, c Config) (*Client, error) {
 	cfg.UserAgent = "airlock"
 	// The defaults, 5 and 10, make an installation of some hundred objects wait.
 	cfg.QPS, cfg.Burst = 50, 100
+	// The typed client would speak protobuf, and the dynamic one cannot.
+	cfg.ContentType, cfg.AcceptContentTypes = runtime.ContentTypeJSON, runtime.ContentTypeJSON
 	cfg.WarningHandlerWithContext = rest.NoWarnings{}
 	cfg.Wrap(func(next http.RoundTripper) http.RoundTripper { return bounded{next} })
 	client := &Client{raw: *raw, rest: cfg, server: u.Host, mappings: make(map[schema.GroupVersionKind]*meta.RESTMapping)}

@@ -18,6 +18,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"k8s.io/apimachinery/pkg/labels"
 )
@@ -68,8 +69,11 @@ type kind struct {
 type Server struct {
 	URL        string
 	Kubeconfig string // a file
-	t          *testing.T
-	mux        *http.ServeMux
+	// Set before the first request:
+	Late    time.Duration // how far the clock of /version is ahead
+	Unready string        // what /readyz answers in place of ok
+	t       *testing.T
+	mux     *http.ServeMux
 
 	mu      sync.Mutex
 	objects map[string]map[string]any // by path
@@ -82,9 +86,15 @@ func Start(t *testing.T) *Server {
 	t.Helper()
 	s := &Server{t: t, mux: http.NewServeMux(), objects: make(map[string]map[string]any)}
 	s.mux.HandleFunc("GET /version", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Date", time.Now().Add(s.Late).UTC().Format(http.TimeFormat))
 		Answer(w, 200, map[string]any{"major": "1", "minor": "37", "gitVersion": "v1.37.2"})
 	})
-	s.mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok") })
+	s.mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
+		if s.Unready != "" {
+			w.WriteHeader(http.StatusInternalServerError)
+		}
+		_, _ = io.WriteString(w, s.Unready)
+	})
 	for version, list := range kinds {
 		path := "/apis/" + version
 		if version == "v1" {

@@ -104,4 +104,3 @@ func orElse(s, other string) string {
 	}
 	return s
 }
-
