@@ -9,6 +9,8 @@ TESTRUN  := go run ./testdata/testrun
 # The programs that tests under the build tag "all" run, beside those that make tools builds, and the Debian
 # package of each where it has another name.
 SYSTEM   := skopeo,zstd,openssl,tar,containerd,docker-registry,pg_dump:postgresql,mosquitto,named:bind9,dnsmasq,nginx,nft:nftables,ip:iproute2,npm
+# What a box runs (testdata/cluster/box): a real node.
+BOX      := containerd,ctr:containerd,runc,/usr/lib/cni/bridge:containernetworking-plugins,iptables,ip:iproute2,nsenter:util-linux
 # Azure's blob service for tests; there is none in Go. 3.36 and later want a newer Node than Debian has.
 AZURITE  := azurite@3.35.0
 # go's "..." skips testdata, so the packages there are named; nested modules are not among them.
@@ -43,6 +45,13 @@ test-all: ## all tests; needs programs of the system as well, and says which (ro
 	@$(MAKE) --no-print-directory tools servers cluster
 	PATH="$(BIN):$$PATH" $(TESTRUN) -tags all $(ARGS) $(ALL)
 
+e2e: ## tests on a real Kubernetes node without a way out, in namespaces; needs root, cgroup v1 and programs of the system
+	@$(TESTRUN) -need $(BOX)
+	@$(MAKE) --no-print-directory cluster
+	go build -o $(BIN)/box ./testdata/cluster/box
+	PATH="$(BIN):$$PATH" $(TESTRUN) -tags e2e ./testdata/cluster/box
+	PATH="$(BIN):$$PATH" $(TESTRUN) -tags e2e -exec "$(BIN)/box --" $(ARGS) ./testdata/e2e
+
 race: ## tests under the race detector (RACE=packages); needs a C compiler
 	CGO_ENABLED=1 $(TESTRUN) -race -short $(ARGS) $(RACE)
 
@@ -52,7 +61,7 @@ fuzz: ## every fuzz target for FUZZTIME each
 lint: tools ## linters, formatting, go fix, go mod tidy: all must have nothing to say
 	$(BIN)/golangci-lint run $(ALL)
 	@d="$$(gofmt -l cmd manifests bundle verify mirror install testdata)"; test -z "$$d" || { echo "gofmt: $$d" >&2; exit 1; }
-	go fix -diff -tags all $(ALL)
+	go fix -diff -tags all,e2e $(ALL)
 	go mod tidy -diff
 
 bench: ## time, bytes written and peak memory beside cp, sha256sum and skopeo

@@ -5,6 +5,9 @@ package appimage
 import (
 	"archive/tar"
 	"bytes"
+	"context"
+	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -14,6 +17,9 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/empty"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"oras.land/oras-go/v2/registry/remote"
 )
 
 // New returns an image for linux/amd64 that runs a program with arguments, as
@@ -67,4 +73,56 @@ func Write(file, ref, program string, args ...string) error {
 		return err
 	}
 	return tarball.WriteToFile(file, tag, img)
+}
+
+// Push puts an image that runs a program into a registry that speaks plain HTTP.
+// ref is "repository:tag".
+func Push(ctx context.Context, host, ref, program string, args ...string) error {
+	img, err := New(program, args...)
+	if err != nil {
+		return err
+	}
+	repo, err := remote.NewRepository(host + "/" + ref)
+	if err != nil {
+		return err
+	}
+	repo.PlainHTTP = true
+	manifest, err := img.Manifest()
+	if err != nil {
+		return err
+	}
+	config, err := img.RawConfigFile()
+	if err != nil {
+		return err
+	}
+	raw, err := img.RawManifest()
+	if err != nil {
+		return err
+	}
+	layers, err := img.Layers()
+	if err != nil {
+		return err
+	}
+	for i, l := range layers {
+		rc, err := l.Compressed()
+		if err != nil {
+			return err
+		}
+		err = repo.Push(ctx, descriptor(manifest.Layers[i]), rc)
+		if err := errors.Join(err, rc.Close()); err != nil {
+			return fmt.Errorf("push %s: %w", ref, err)
+		}
+	}
+	if err := repo.Push(ctx, descriptor(manifest.Config), bytes.NewReader(config)); err != nil {
+		return fmt.Errorf("push %s: %w", ref, err)
+	}
+	d := ocispec.Descriptor{MediaType: string(manifest.MediaType), Digest: digest.FromBytes(raw), Size: int64(len(raw))}
+	if err := repo.PushReference(ctx, d, bytes.NewReader(raw), repo.Reference.Reference); err != nil {
+		return fmt.Errorf("push %s: %w", ref, err)
+	}
+	return nil
+}
+
+func descriptor(d v1.Descriptor) ocispec.Descriptor {
+	return ocispec.Descriptor{MediaType: string(d.MediaType), Digest: digest.Digest(d.Digest.String()), Size: d.Size}
 }

@@ -13,8 +13,8 @@ import (
 )
 
 const (
-	cgroupRoot   = "/sys/fs/cgroup"
-	cgroupPrefix = "airlock-box-" // followed by the PID of the box
+	cgroupRoot = "/sys/fs/cgroup"
+	prefix     = "airlock-box-" // of what a box makes on the machine, followed by its PID
 )
 
 // controllers are the hierarchies of cgroup v1 in which runc and the kubelet
@@ -22,21 +22,10 @@ const (
 // bound the controllers to v1.
 var controllers = []string{"cpu", "cpuacct", "cpuset", "memory", "devices", "freezer", "blkio", "pids", "systemd"}
 
-// makeCgroups makes a group for the box under every controller. It first takes
-// away those of boxes that were killed.
+// makeCgroups makes a group for the box under every controller.
 func makeCgroups(name string) error {
 	if _, err := os.Stat(filepath.Join(cgroupRoot, "cgroup.controllers")); err == nil {
 		return errors.New("this machine has cgroup v2 only, for which box was not written")
-	}
-	old, err := filepath.Glob(filepath.Join(cgroupRoot, "pids", cgroupPrefix+"*"))
-	if err != nil {
-		return err
-	}
-	for _, dir := range old {
-		pid, err := strconv.Atoi(strings.TrimPrefix(filepath.Base(dir), cgroupPrefix))
-		if err == nil && errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) {
-			_ = removeCgroups(filepath.Base(dir)) // not ours to fail on
-		}
 	}
 	for _, c := range controllers {
 		if err := os.MkdirAll(filepath.Join(cgroupRoot, c, name), 0o755); err != nil {
@@ -78,6 +67,25 @@ func removeCgroups(name string) error {
 			return fmt.Errorf("%d cgroups %s cannot be removed", left, name)
 		}
 		time.Sleep(100 * time.Millisecond)
+	}
+}
+
+// sweep takes away the cgroups and directories of boxes that were killed. What
+// cannot be removed is not this box's to fail on.
+func sweep() {
+	groups, _ := filepath.Glob(filepath.Join(cgroupRoot, "*", prefix+"*"))
+	dirs, _ := filepath.Glob(filepath.Join(os.TempDir(), prefix+"*"))
+	for _, path := range append(groups, dirs...) {
+		number, _, _ := strings.Cut(strings.TrimPrefix(filepath.Base(path), prefix), "-")
+		pid, err := strconv.Atoi(number)
+		if err != nil || !errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) {
+			continue
+		}
+		if strings.HasPrefix(path, cgroupRoot) {
+			_ = removeTree(path)
+		} else {
+			_ = os.RemoveAll(path)
+		}
 	}
 }
 

@@ -13,9 +13,10 @@
 //
 // Nothing leads out of the namespaces: what runs inside is air-gapped. Every
 // registry that a pod names is looked for on 127.0.0.1:5000, in plain HTTP,
-// where the command may serve one. Nothing of it is on the machine's disk but
-// logs: the rest lies in memory and goes with the namespaces, also when box is
-// killed.
+// where the command may serve one. What the node writes lies in memory and goes
+// with the namespaces, also when box is killed; on the machine are a temporary
+// directory with a program and logs, and cgroups, which box removes at its end,
+// or the next box after one that was killed.
 //
 // With `go test -tags e2e -exec "box --"` the tests themselves run inside.
 package main
@@ -113,11 +114,12 @@ func prepare(ctx context.Context, logs string) (*setup, error) {
 	if err != nil {
 		return nil, err
 	}
-	dir, err := os.MkdirTemp("", "airlock-box-")
+	sweep()
+	dir, err := os.MkdirTemp("", fmt.Sprintf("%s%d-", prefix, os.Getpid()))
 	if err != nil {
 		return nil, err
 	}
-	s := &setup{Kubebox: kubebox, Dir: dir, Logs: logs, Cgroup: fmt.Sprintf("%s%d", cgroupPrefix, os.Getpid())}
+	s := &setup{Kubebox: kubebox, Dir: dir, Logs: logs, Cgroup: fmt.Sprintf("%s%d", prefix, os.Getpid())}
 	if logs == "" {
 		s.Logs = filepath.Join(dir, "logs")
 	} else if s.Logs, err = filepath.Abs(logs); err != nil {
@@ -197,6 +199,7 @@ func (b *box) command(ctx context.Context, command []string) (int, error) {
 	args := append([]string{"-t", fmt.Sprint(b.init.Process.Pid), "-n", "-m", "-p", "--wdns=" + wd, "--"}, command...)
 	cmd := exec.CommandContext(ctx, "nsenter", args...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	cmd.Env = append(os.Environ(), "KUBECONFIG="+b.kubeconfig(), "PATH="+b.bin()+":"+os.Getenv("PATH"), "BOX_APP="+b.app(), "BOX_CERTS_D="+b.certs())
 	err = cmd.Run()
 	if exit, ok := errors.AsType[*exec.ExitError](err); ok && ctx.Err() == nil {
