@@ -49,8 +49,8 @@ e2e: ## tests on a real Kubernetes node without a way out, in namespaces; needs 
 	@$(TESTRUN) -need $(BOX)
 	@$(MAKE) --no-print-directory cluster
 	go build -o $(BIN)/box ./testdata/cluster/box
-	PATH="$(BIN):$$PATH" $(TESTRUN) -tags e2e ./testdata/cluster/box
-	PATH="$(BIN):$$PATH" $(TESTRUN) -tags e2e -exec "$(BIN)/box --" $(ARGS) ./testdata/e2e
+	PATH="$(BIN):$$PATH" $(TESTRUN) -tags e2e -count=1 ./testdata/cluster/box
+	PATH="$(BIN):$$PATH" $(TESTRUN) -tags e2e -count=1 -exec "$(BIN)/box --" $(ARGS) ./testdata/e2e
 
 race: ## tests under the race detector (RACE=packages); needs a C compiler
 	CGO_ENABLED=1 $(TESTRUN) -race -short $(ARGS) $(RACE)
