@@ -137,9 +137,19 @@ func waitWaiting(t *testing.T, ns, reason string) string {
 }
 
 // TestDeployment runs images by upstream name, by the mirror's own, by a bare
-// name, and with an init container.
+// name, pinned, and with an init container.
 func TestDeployment(t *testing.T) {
-	for name, image := range map[string]string{"upstream": "example.test/demo/web:1", "mirror": host() + "/demo/web:1", "bare": "web:1"} {
+	res, err := http.Head(mirror.URL + "/v2/demo/web/manifests/1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := res.Body.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for name, image := range map[string]string{
+		"upstream": "example.test/demo/web:1", "mirror": host() + "/demo/web:1", "bare": "web:1",
+		"pinned": host() + "/demo/web:1@" + res.Header.Get("Docker-Content-Digest"),
+	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			ns := kube.Namespace(t)

@@ -175,7 +175,7 @@ func (n *node) look(ctx context.Context, key string) (again bool, err error) {
 	}
 	v := view{pod: p, now: metav1.Now(), ip: n.record(p).ip}
 	if v.outcome, err = outcome(p); err != nil {
-		n.event(ctx, p, corev1.EventTypeWarning, "UnknownOutcome", err.Error())
+		n.warn(ctx, p, "UnknownOutcome", err.Error())
 		return false, nil
 	}
 	v.images, again = n.pullAll(ctx, p)
@@ -244,7 +244,7 @@ func (n *node) pullAll(ctx context.Context, p *corev1.Pod) (images map[string]pu
 		}
 		got := n.pullOne(ctx, c, logins)
 		images[c.Name] = got
-		return got.err == nil
+		return got.reason == ""
 	}
 	for _, c := range p.Spec.InitContainers {
 		if !try(c) {
@@ -263,9 +263,9 @@ func (n *node) pullOne(ctx context.Context, c corev1.Container, logins map[strin
 		return pulled{id: id}
 	}
 	if bad, ok := errors.AsType[*invalidNameError](err); ok {
-		return pulled{reason: "InvalidImageName", err: fmt.Errorf("Failed to apply default image tag %q: %w", c.Image, bad)} //nolint:revive // as the kubelet says it
+		return pulled{reason: "InvalidImageName", message: fmt.Sprintf("Failed to apply default image tag %q: %s", c.Image, bad)}
 	}
-	return pulled{reason: "ImagePullBackOff", err: fmt.Errorf("Back-off pulling image %q: ErrImagePull: %w", c.Image, err)} //nolint:revive // as the kubelet says it
+	return pulled{reason: "ImagePullBackOff", message: fmt.Sprintf("Back-off pulling image %q: ErrImagePull: %s", c.Image, err)}
 }
 
 // logins reads the pod's pull secrets. One that is missing counts for nothing,
@@ -275,7 +275,7 @@ func (n *node) logins(ctx context.Context, p *corev1.Pod) map[string]login {
 	for _, ref := range p.Spec.ImagePullSecrets {
 		s, err := n.clients.CoreV1().Secrets(p.Namespace).Get(ctx, ref.Name, metav1.GetOptions{})
 		if err != nil {
-			n.event(ctx, p, corev1.EventTypeWarning, "FailedToRetrieveImagePullSecret",
+			n.warn(ctx, p, "FailedToRetrieveImagePullSecret",
 				fmt.Sprintf("Unable to retrieve some image pull secrets (%s); attempting to pull the image may not succeed.", ref.Name))
 			continue
 		}
@@ -297,21 +297,21 @@ func (n *node) logins(ctx context.Context, p *corev1.Pod) map[string]login {
 // complain tells what goes wrong with a pod, in the kubelet's words.
 func (n *node) complain(ctx context.Context, v view) {
 	for _, c := range append(v.pod.Spec.InitContainers, v.pod.Spec.Containers...) {
-		if err := v.images[c.Name].err; err != nil {
-			n.event(ctx, v.pod, corev1.EventTypeWarning, "Failed", err.Error())
+		if got := v.images[c.Name]; got.reason != "" {
+			n.warn(ctx, v.pod, "Failed", got.message)
 			return
 		}
 	}
 	switch v.outcome {
 	case NeverReady:
-		n.event(ctx, v.pod, corev1.EventTypeWarning, "Unhealthy", "Readiness probe failed: "+v.pod.Annotations[TextAnnotation])
+		n.warn(ctx, v.pod, "Unhealthy", "Readiness probe failed: "+v.pod.Annotations[TextAnnotation])
 	case Crash:
-		n.event(ctx, v.pod, corev1.EventTypeWarning, "BackOff", "Back-off restarting failed container in pod "+v.pod.Name)
+		n.warn(ctx, v.pod, "BackOff", "Back-off restarting failed container in pod "+v.pod.Name)
 	}
 }
 
-// event writes an event of a pod once.
-func (n *node) event(ctx context.Context, p *corev1.Pod, kind, reason, message string) {
+// warn writes an event of a pod, once.
+func (n *node) warn(ctx context.Context, p *corev1.Pod, reason, message string) {
 	r := n.record(p)
 	n.mu.Lock()
 	told := r.said[reason+message]
@@ -325,7 +325,7 @@ func (n *node) event(ctx context.Context, p *corev1.Pod, kind, reason, message s
 	_, _ = n.clients.CoreV1().Events(p.Namespace).Create(ctx, &corev1.Event{
 		ObjectMeta:     metav1.ObjectMeta{GenerateName: p.Name + ".", Namespace: p.Namespace},
 		InvolvedObject: corev1.ObjectReference{APIVersion: "v1", Kind: "Pod", Namespace: p.Namespace, Name: p.Name, UID: p.UID},
-		Type:           kind, Reason: reason, Message: message[:min(len(message), 1024)], Count: 1, FirstTimestamp: now, LastTimestamp: now,
+		Type:           corev1.EventTypeWarning, Reason: reason, Message: message[:min(len(message), 1024)], Count: 1, FirstTimestamp: now, LastTimestamp: now,
 		Source: corev1.EventSource{Component: "kubelet", Host: NodeName},
 	}, metav1.CreateOptions{})
 }

@@ -3,6 +3,7 @@ package cluster
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -64,7 +65,7 @@ func (p puller) pull(ctx context.Context, image string, logins map[string]login)
 		client.Credential = auth.StaticCredential(p.mirror, l.credential())
 	}
 	repo.Client = client
-	d, err := repo.Resolve(ctx, ref.Identifier())
+	d, err := resolve(ctx, repo, ref.Identifier())
 	if err != nil {
 		return "", fmt.Errorf("failed to pull and unpack image %q: failed to resolve reference %q: %w", ref.Name(), ref.Name(), err)
 	}
@@ -72,6 +73,18 @@ func (p puller) pull(ctx context.Context, image string, logins map[string]login)
 		return "", fmt.Errorf("failed to pull and unpack image %q: %w", ref.Name(), err)
 	}
 	return ref.Context().Name() + "@" + d.Digest.String(), nil
+}
+
+// resolve asks for a manifest with GET: the answer to HEAD has no message.
+func resolve(ctx context.Context, repo *remote.Repository, tag string) (ocispec.Descriptor, error) {
+	d, rc, err := repo.FetchReference(ctx, tag)
+	if errors.Is(err, auth.ErrBasicCredentialNotFound) {
+		return d, fmt.Errorf("response status code 401: Unauthorized: no basic auth credentials: %w", err)
+	}
+	if err != nil {
+		return d, err
+	}
+	return d, rc.Close()
 }
 
 // pullImage follows an index to the node's platform and reads everything below.

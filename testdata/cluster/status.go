@@ -11,9 +11,9 @@ import (
 
 // pulled is the result of a container's pull: an image ID, or why there is none.
 type pulled struct {
-	id     string
-	reason string // ImagePullBackOff or InvalidImageName
-	err    error
+	id      string
+	reason  string // ImagePullBackOff or InvalidImageName
+	message string
 }
 
 // view is what decides a pod's status.
@@ -101,8 +101,8 @@ func (v view) container(c corev1.Container, old corev1.ContainerStatus, may bool
 	case !may:
 		s.State.Waiting = &corev1.ContainerStateWaiting{Reason: "PodInitializing"}
 		return s
-	case got.err != nil:
-		s.State.Waiting = &corev1.ContainerStateWaiting{Reason: got.reason, Message: got.err.Error()}
+	case got.reason != "":
+		s.State.Waiting = &corev1.ContainerStateWaiting{Reason: got.reason, Message: got.message}
 		return s
 	case got.id == "":
 		s.State.Waiting = &corev1.ContainerStateWaiting{Reason: "ContainerCreating"}
