@@ -100,7 +100,7 @@ func carryDir(t *testing.T, dir, values string) *carried {
 }
 
 // images are the references of the chart demo.
-var images = []string{"quay.io/demo/web:1", "quay.io/demo/tool:2", "helper:3", "docker.io/demo/sub:4", "quay.io/demo/web:9"}
+var images = []string{"quay.io/demo/web:1", "quay.io/demo/tool:2", "helper:3", "docker.io/demo/sub:4", "quay.io/demo/web:8", "quay.io/demo/web:9"}
 
 // demoChart has what a chart can have: a subchart, a CRD and an object of its
 // kind, hooks, a CronJob, a Secret, images in arguments and in the environment.

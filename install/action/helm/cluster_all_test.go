@@ -34,16 +34,18 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// The cluster of all tests here, and the registry that its node pulls from. The
-// image quay.io/demo/web:9 is not in it until a test puts it there.
+// The cluster of all tests here, and the registry that its node pulls from.
 var (
 	box    *cluster.Cluster
 	mirror *httptest.Server
 	stand  = map[string]v1.Image{}
 )
 
-// late is mirrored by a test, if at all.
-const late = "quay.io/demo/web:9"
+// These images are not in the registry; tardy is put there by a test.
+const (
+	late  = "quay.io/demo/web:9"
+	tardy = "quay.io/demo/web:8"
+)
 
 func TestMain(m *testing.M) {
 	if path := os.Getenv("AIRLOCK_TEST_INSTALL"); path != "" {
@@ -61,14 +63,14 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// standIn makes an image in place of another, and mirrors all but the late one.
+// standIn makes an image in place of another and mirrors it, the late ones aside.
 func standIn(image string) error {
 	img, err := random.Image(512, 1)
 	if err != nil {
 		return err
 	}
 	stand[image] = img
-	if image == late {
+	if image == late || image == tardy {
 		return nil
 	}
 	return push(image)
@@ -374,6 +376,11 @@ func killed(t *testing.T, files map[string]string, in install.Input, pending str
 	if err := os.WriteFile(path, raw, 0o600); err != nil {
 		t.Fatal(err)
 	}
+	ns := in.With["namespace"].(string)
+	before, err := box.Clientset.CoreV1().Events(ns).List(t.Context(), metav1.ListOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
 	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), "AIRLOCK_TEST_INSTALL="+path)
 	var stderr bytes.Buffer
@@ -381,19 +388,18 @@ func killed(t *testing.T, files map[string]string, in install.Input, pending str
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	ns := in.With["namespace"].(string)
-	watch, err := box.Clientset.CoreV1().Events(ns).Watch(t.Context(), metav1.ListOptions{})
+	watch, err := box.Clientset.CoreV1().Events(ns).Watch(t.Context(), metav1.ListOptions{ResourceVersion: before.ResourceVersion})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer watch.Stop()
-	late := time.After(time.Minute)
+	enough := time.After(time.Minute)
 	for waiting := true; waiting; { // the pods are made: Helm waits for them
 		select {
 		case e := <-watch.ResultChan():
 			ev, ok := e.Object.(*corev1.Event)
-			waiting = !ok || !strings.Contains(ev.Message, "demo/web")
-		case <-late:
+			waiting = !ok || !strings.Contains(ev.Message, sumOf(t)(tardy))
+		case <-enough:
 			t.Errorf("nothing is pulled: %s", stderr.String())
 			waiting = false
 		}
@@ -407,28 +413,45 @@ func killed(t *testing.T, files map[string]string, in install.Input, pending str
 	}
 }
 
-// TestRealKilled kills an installation and an upgrade in the middle of Helm's wait
+// TestRealKilled kills installations and an upgrade in the middle of Helm's wait
 // and runs again.
 func TestRealKilled(t *testing.T) {
-	ns := box.Namespace(t)
-	b, in := carry(t, demoChart(), ""), real(t, ns, values(map[string]any{"image": late, "extra": true}))
-	killed(t, demoChart(), in, "pending-install")
+	first, second := box.Namespace(t), box.Namespace(t)
+	b := carry(t, demoChart(), "")
+	wish := map[string]any{"image": tardy, "extra": true, "annotations": map[string]any{"left": "behind"}}
+	killed(t, demoChart(), real(t, first, values(wish)), "pending-install")
 	// Another answer makes it well; what only the killed run wanted goes.
-	other := real(t, ns, nil)
-	must(t, b, other)
-	wantRevisions(t, ns, "1 failed", "2 deployed")
-	if _, err := box.Clientset.CoreV1().ConfigMaps(ns).Get(t.Context(), "prod-extra", metav1.GetOptions{}); !apierrors.IsNotFound(err) {
+	must(t, b, real(t, first, nil))
+	wantRevisions(t, first, "1 deployed")
+	if _, err := box.Clientset.CoreV1().ConfigMaps(first).Get(t.Context(), "prod-extra", metav1.GetOptions{}); !apierrors.IsNotFound(err) {
 		t.Errorf("left behind: %v", err)
 	}
-	killed(t, demoChart(), in, "pending-upgrade")
-	// The image arrives; the same run again ends it.
-	if err := push(late); err != nil {
+	d, err := box.Clientset.AppsV1().Deployments(first).Get(t.Context(), "prod", metav1.GetOptions{})
+	if err != nil || len(d.Spec.Template.Annotations) != 0 {
+		t.Errorf("left behind: %v, %v", d.Spec.Template.Annotations, err)
+	}
+	killed(t, demoChart(), real(t, first, values(wish)), "pending-upgrade")
+	// Again another answer: the killed upgrade is rolled back first.
+	must(t, b, real(t, first, values(map[string]any{"greeting": "again"})))
+	wantRevisions(t, first, "1 superseded", "2 failed", "3 superseded", "4 deployed")
+	if _, err := box.Clientset.CoreV1().ConfigMaps(first).Get(t.Context(), "prod-extra", metav1.GetOptions{}); !apierrors.IsNotFound(err) {
+		t.Errorf("left behind: %v", err)
+	}
+	killed(t, demoChart(), real(t, first, values(wish)), "pending-upgrade")
+	killed(t, demoChart(), real(t, second, values(wish)), "pending-install")
+	// The image arrives; the same runs again end what was begun.
+	if err := push(tardy); err != nil {
 		t.Fatal(err)
 	}
-	must(t, b, in)
-	wantRevisions(t, ns, "1 failed", "2 superseded", "3 failed", "4 deployed")
-	if !nothing(t, b, in) {
-		t.Error("something to do after it was done")
+	for ns, want := range map[string][]string{
+		first:  {"1 superseded", "2 failed", "3 superseded", "4 superseded", "5 failed", "6 deployed"},
+		second: {"1 failed", "2 deployed"},
+	} {
+		must(t, b, real(t, ns, values(wish)))
+		wantRevisions(t, ns, want...)
+		if !nothing(t, b, real(t, ns, values(wish))) {
+			t.Error("something to do after it was done")
+		}
 	}
 }
 
@@ -452,7 +475,7 @@ func TestRealCancelled(t *testing.T) {
 	}
 	wantRevisions(t, ns, "1 pending-install")
 	must(t, b, real(t, ns, nil))
-	wantRevisions(t, ns, "1 failed", "2 deployed")
+	wantRevisions(t, ns, "1 deployed")
 }
 
 // TestRealCertManager installs cert-manager's own public chart with stand-ins

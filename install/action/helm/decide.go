@@ -17,7 +17,7 @@ type mode string
 
 const (
 	modeInstall mode = "install" // there is none
-	modeReplace mode = "replace" // there never was one that worked: install over what is left
+	modeReplace mode = "replace" // there never was one that worked: install once more over what is left
 	modeUpgrade mode = "upgrade"
 )
 
@@ -32,7 +32,7 @@ type decision struct {
 	deployed *release.Release // the newest that worked; nil if none did
 	busy     bool             // somebody else is at work on it
 	mark     bool             // the newest revision was killed: record it as failed
-	finish   bool             // its removal was killed: end that first
+	clear    bool             // it never worked and is not what is wanted, or its removal was killed: remove it first
 	back     bool             // what it left differs from what is wanted: roll back first
 }
 
@@ -58,7 +58,7 @@ func decide(history []*release.Release, wanted func(*release.Release) bool, now 
 	case status == release.StatusUninstalled:
 		return decision{mode: modeReplace, last: d.last}
 	case status == release.StatusUninstalling:
-		return decision{mode: modeInstall, last: d.last, finish: true}
+		return decision{mode: modeInstall, last: d.last, clear: true}
 	case status.IsPending():
 		d.busy = !ours(d.last) && now.Sub(d.last.Info.LastDeployed.Time) < patience
 		d.mark = true
@@ -66,7 +66,10 @@ func decide(history []*release.Release, wanted func(*release.Release) bool, now 
 		d.mark = true
 	}
 	if d.deployed == nil {
-		d.mode = modeReplace
+		// Installing over what is left takes no field away that is no longer wanted.
+		if d.mode = modeReplace; !wanted(d.last) {
+			d.mode, d.clear = modeInstall, true
+		}
 		return d
 	}
 	d.back = d.deployed.Info.Status == release.StatusDeployed && !wanted(d.last)

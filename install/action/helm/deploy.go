@@ -4,13 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
 	"github.com/airlock-project/airlock/bundle/chart"
 	"github.com/airlock-project/airlock/install"
-	"github.com/airlock-project/airlock/install/internal/charts"
 	"github.com/airlock-project/airlock/install/internal/kube"
 	"helm.sh/helm/v3/pkg/action"
 	"helm.sh/helm/v3/pkg/release"
@@ -24,8 +22,7 @@ func (j *job) deploy(ctx context.Context, wait time.Duration) (*release.Release,
 			return nil, err
 		}
 	}
-	left, err := j.repair(ctx, wait)
-	if err != nil {
+	if err := j.repair(ctx, wait); err != nil {
 		return nil, err
 	}
 	if _, err := j.applyCRDs(ctx, false); err != nil {
@@ -60,23 +57,23 @@ func (j *job) deploy(ctx context.Context, wait time.Duration) (*release.Release,
 	if err != nil {
 		return nil, fmt.Errorf("%s release %s: %w", j.d.mode, j.a.Release, err)
 	}
-	return r, j.sweep(left)
+	return r, nil
 }
 
-// repair makes the history one that Helm goes on from. It returns the manifest of
-// a revision that never worked, whose objects nobody else will remove.
-func (j *job) repair(ctx context.Context, wait time.Duration) (left string, err error) {
+// repair makes the history one that Helm goes on from.
+func (j *job) repair(ctx context.Context, wait time.Duration) error {
 	j.s.record(nil)
 	if j.d.mark {
 		if err := giveUp(j.s, j.d.last); err != nil {
-			return "", err
+			return err
 		}
 	}
-	if j.d.finish {
+	if j.d.clear {
 		u := action.NewUninstall(j.s.cfg)
 		u.Timeout, u.Wait = wait, true
-		if _, err := u.Run(j.a.Release); err != nil { //nolint:contextcheck // its requests end with ctx, see bound
-			return "", fmt.Errorf("end the removal of release %s: %w", j.a.Release, err)
+		u.DisableHooks = j.d.last.Info.Status != release.StatusUninstalling // they are for what worked
+		if _, err := u.Run(j.a.Release); err != nil {                       //nolint:contextcheck // its requests end with ctx, see bound
+			return fmt.Errorf("remove what release %s left: %w", j.a.Release, err)
 		}
 	}
 	if j.d.back {
@@ -84,13 +81,10 @@ func (j *job) repair(ctx context.Context, wait time.Duration) (left string, err 
 		b.Version, b.MaxHistory, b.DisableHooks = j.d.deployed.Version, maxHistory, true
 		// That what is there does not become ready is no reason to stay with it.
 		if err := b.Run(j.a.Release); err != nil && ctx.Err() != nil { //nolint:contextcheck // its requests end with ctx, see bound
-			return "", fmt.Errorf("roll back release %s: %w", j.a.Release, err)
+			return fmt.Errorf("roll back release %s: %w", j.a.Release, err)
 		}
 	}
-	if j.d.mode == modeReplace && j.d.last.Info.Status == release.StatusFailed {
-		left = j.d.last.Manifest
-	}
-	return left, nil
+	return nil
 }
 
 // giveUp records a revision that was killed as failed, which it is.
@@ -99,34 +93,6 @@ func giveUp(s *session, r *release.Release) error {
 	r.SetStatus(release.StatusFailed, fmt.Sprintf("left %s by a run that ended early; taken over by airlock", was))
 	if err := s.cfg.Releases.Update(r); err != nil {
 		return fmt.Errorf("take over revision %d of release %s: %w", r.Version, r.Name, err)
-	}
-	return nil
-}
-
-// sweep removes the objects of a manifest that the release no longer has.
-func (j *job) sweep(left string) error {
-	if left == "" {
-		return nil
-	}
-	old, err := chart.Parse(left)
-	if err != nil {
-		return fmt.Errorf("read what release %s left: %w", j.a.Release, err)
-	}
-	keep := index(stage(j.p.objects, isResource), j.a.Namespace)
-	old = slices.DeleteFunc(old, func(o chart.Object) bool {
-		_, still := keep[key(o, j.a.Namespace)]
-		return still || kept(o)
-	})
-	manifest, err := charts.Join(old)
-	if err != nil || len(old) == 0 {
-		return err
-	}
-	list, err := j.s.cfg.KubeClient.Build(strings.NewReader(manifest), false)
-	if err != nil {
-		return fmt.Errorf("remove what release %s left: %w", j.a.Release, err)
-	}
-	if _, errs := j.s.cfg.KubeClient.Delete(list); len(errs) > 0 {
-		return fmt.Errorf("remove what release %s left: %w", j.a.Release, errors.Join(errs...))
 	}
 	return nil
 }

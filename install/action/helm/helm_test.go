@@ -375,9 +375,17 @@ func TestRepair(t *testing.T) {
 		prior func(f *fake)
 		want  []string
 	}{
-		"install":                   {func(f *fake) { f.store(t, 1, release.StatusPendingInstall, mine("1"), time.Now()) }, []string{"1 failed", "2 deployed"}},
-		"install of helm, long ago": {func(f *fake) { f.store(t, 1, release.StatusPendingInstall, nil, old) }, []string{"1 failed", "2 deployed"}},
-		"failed install":            {func(f *fake) { f.store(t, 1, release.StatusFailed, nil, time.Now()) }, []string{"1 failed", "2 deployed"}},
+		"install":                   {func(f *fake) { f.store(t, 1, release.StatusPendingInstall, mine("1"), time.Now()) }, []string{"1 deployed"}},
+		"install of helm, long ago": {func(f *fake) { f.store(t, 1, release.StatusPendingInstall, nil, old) }, []string{"1 deployed"}},
+		"failed install":            {func(f *fake) { f.store(t, 1, release.StatusFailed, nil, time.Now()) }, []string{"1 deployed"}},
+		"install of what is wanted": {func(f *fake) {
+			f.apply(t, carry(t, demoChart(), ""), input(t, nil))
+			r := f.latest(t)
+			r.Info.Status = release.StatusPendingInstall
+			if err := storage.Init(f.memory).Update(r); err != nil {
+				t.Fatal(err)
+			}
+		}, []string{"1 failed", "2 deployed"}},
 		"upgrade": {func(f *fake) {
 			f.store(t, 1, release.StatusDeployed, mine("1"), old)
 			f.store(t, 2, release.StatusPendingUpgrade, mine("2"), time.Now())

@@ -170,15 +170,22 @@ func (l *live) unready(ctx context.Context, refs []Ref) ([]workload, error) {
 // which pods are its own.
 var states = map[string]func(*unstructured.Unstructured) (w workload, selector string, ok bool){
 	"Deployment": func(o *unstructured.Unstructured) (workload, string, bool) {
-		w := workload{Want: number(o, 1, "spec", "replicas"), Ready: min(number(o, 0, "status", "updatedReplicas"), number(o, 0, "status", "availableReplicas"))}
+		old := number(o, 0, "status", "replicas") - number(o, 0, "status", "updatedReplicas")
+		w := workload{Want: number(o, 1, "spec", "replicas"), Ready: max(0, number(o, 0, "status", "availableReplicas")-old)}
 		return w.waiting(o)
 	},
 	"StatefulSet": func(o *unstructured.Unstructured) (workload, string, bool) {
 		w := workload{Want: number(o, 1, "spec", "replicas"), Ready: number(o, 0, "status", "readyReplicas")}
+		if kind, _, _ := unstructured.NestedString(o.Object, "spec", "updateStrategy", "type"); kind != "OnDelete" {
+			w.Ready = min(w.Ready, number(o, 0, "status", "updatedReplicas"))
+		}
 		return w.waiting(o)
 	},
 	"DaemonSet": func(o *unstructured.Unstructured) (workload, string, bool) {
 		w := workload{Want: number(o, 0, "status", "desiredNumberScheduled"), Ready: number(o, 0, "status", "numberReady")}
+		if kind, _, _ := unstructured.NestedString(o.Object, "spec", "updateStrategy", "type"); kind != "OnDelete" {
+			w.Ready = min(w.Ready, number(o, 0, "status", "updatedNumberScheduled"))
+		}
 		return w.waiting(o)
 	},
 	"Job": func(o *unstructured.Unstructured) (workload, string, bool) {

@@ -178,8 +178,8 @@ func (j *job) repairs() []string {
 	if j.d.mark {
 		out = append(out, fmt.Sprintf("take over revision %d, which was left %s", j.d.last.Version, j.d.last.Info.Status))
 	}
-	if j.d.finish {
-		out = append(out, "end the removal that was begun")
+	if j.d.clear {
+		out = append(out, fmt.Sprintf("remove what revision %d left, which is %s", j.d.last.Version, j.d.last.Info.Status))
 	}
 	if j.d.back {
 		out = append(out, fmt.Sprintf("roll back to revision %d first: revision %d left other objects", j.d.deployed.Version, j.d.last.Version))
