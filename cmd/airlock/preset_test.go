@@ -35,8 +35,6 @@ func TestPresetLoads(t *testing.T) {
 // unavailable are the kinds that later versions bring: items with them are
 // reported as unavailable, never as passed.
 var unavailable = map[string]bool{
-	"k8s.apply": true, "k8s.secret": true, "k8s.restart": true, "k8s.version": true, "k8s.rbac": true, "k8s.workload": true, "k8s.crd": true,
-	"k8s.webhook": true, "k8s.ingress": true, "certmanager.issuer": true,
 	"tf.run": true, "tf.converged": true, "tf.mirror": true,
 }
 

@@ -22,18 +22,6 @@ import (
 	"github.com/airlock-project/airlock/testdata/spacelift"
 )
 
-// Kinds that the issue about Kubernetes brings.
-var clusterKinds = []string{
-	"k8s.kubeconfig", "k8s.apply", "k8s.secret", "k8s.restart", "k8s.version", "k8s.rbac", "k8s.workload", "k8s.crd", "k8s.webhook",
-	"k8s.ingress", "certmanager.issuer", "helm.release",
-}
-
-func init() {
-	for _, kind := range clusterKinds {
-		unavailable[kind] = true
-	}
-}
-
 const (
 	runnerImage  = "public.ecr.aws/spacelift/runner-terraform:latest"
 	ansibleImage = "public.ecr.aws/spacelift/runner-ansible:latest"

@@ -20,7 +20,7 @@ import (
 
 	"github.com/airlock-project/airlock/bundle/chart"
 	"github.com/airlock-project/airlock/install"
-	"github.com/airlock-project/airlock/install/internal/charts"
+	"github.com/airlock-project/airlock/install/action/internal/charts"
 	"github.com/airlock-project/airlock/manifests"
 	"github.com/airlock-project/airlock/testdata/cluster"
 	"github.com/google/go-containerregistry/pkg/name"
