@@ -25,9 +25,6 @@ import (
 	"google.golang.org/grpc"
 )
 
-// Changing the cluster comes with a later version.
-func init() { unavailable["k8s.secret"], unavailable["k8s.restart"] = true, true }
-
 const netHost = "spacelift.site-a.example"
 
 // netRows runs cases of one item, inputs added to the item's own.
@@ -323,14 +320,6 @@ func TestRowTelemetry(t *testing.T) {
 		{name: "no scheme", inputs: at("otel.site-a.example:4317"), want: install.StateFail, code: "TEL-02", says: []string{"otel.site-a.example:4317", "http://HOST:4317"}},
 		{name: "refused", inputs: at("http://" + netClosed(t)), want: install.StateFail, code: "TEL-03", says: []string{"refused", "open port"}},
 		{name: "web server", inputs: at(netHTTP(t, nil)), want: install.StateFail, code: "TEL-04", says: []string{"127.0.0.1", "receivers"}},
-	})
-}
-
-// TestRowTelemetryRollout shows that what this version cannot do is not passed.
-func TestRowTelemetryRollout(t *testing.T) {
-	netRows(t, "telemetry-rollout", map[string]any{"telemetry.vendor": "OpenTelemetry", "telemetry.endpoint": "http://otel.site-a.example:4317"}, []row{
-		{name: "cluster work", want: install.StateUnavailable},
-		{name: "disabled", inputs: map[string]any{"telemetry.vendor": "Disabled"}, want: install.StateSkipped},
 	})
 }
 

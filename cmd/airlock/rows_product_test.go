@@ -651,30 +651,6 @@ func TestRowCATrust(t *testing.T) {
 	}
 }
 
-// TestRowsOfTheCluster shows that what only a cluster can do is never passed.
-func TestRowsOfTheCluster(t *testing.T) {
-	for item, in := range map[string]map[string]any{
-		"configure-kubectl-credentials": nil, "create-kubernetes-namespace": nil, "install-ingress-controller": nil,
-		"install-cert-manager": {"tls.mode": "cert-manager"}, "create-cluster-issuer": {"tls.mode": "cert-manager"},
-		"create-kubernetes-secrets": nil, "image-pull-credentials": {"pull.username": "puller"}, "install-workerpool-controller": nil,
-		"deploy-worker-pool": nil, "vcs-gateway": {"hosts.vcs_gateway": "gateway.site-a.example"},
-		"disable-admin-login": {"admin.disable": true, "sso.type": "oidc"},
-	} {
-		t.Run(item, func(t *testing.T) { runRow(t, row{item: item, inputs: in, want: install.StateUnavailable}) })
-	}
-	t.Run("eks-ingress-class", func(t *testing.T) {
-		runRow(t, row{item: "eks-ingress-class", platform: "eks", want: install.StateUnavailable})
-	})
-	for item, r := range map[string]row{
-		"create-kubernetes-secrets": {platform: "ecs"}, "install-ingress-controller": {platform: "gke"}, "eks-ingress-class": {},
-		"install-cert-manager": {}, "create-cluster-issuer": {}, "image-pull-credentials": {}, "vcs-gateway": {}, "disable-admin-login": {},
-		"install-workerpool-controller": {inputs: map[string]any{"workers.kind": "docker"}},
-	} {
-		r.item, r.want = item, install.StateSkipped
-		t.Run(item+" skipped", func(t *testing.T) { runRow(t, r) })
-	}
-}
-
 // TestProductMessages checks that each code that a step of these rows can
 // report under has a message, also those of the kind itself.
 func TestProductMessages(t *testing.T) {

@@ -44,7 +44,16 @@ type applyArguments struct {
 	Force     bool                     `json:"force"`     // take fields over from other managers
 	Images    *manifests.RelocationMap `json:"images"`
 	Ignore    []string                 `json:"ignore"` // images that stay as they are
-	Wait      string                   `json:"wait"`   // for new types; default 60s
+	Embed     []embedding              `json:"embed"`
+	Wait      string                   `json:"wait"` // for new types; default 60s
+}
+
+// embedding puts the content of a file into an object, in base64: an authority
+// that an API wants as caBundle. Without a file nothing is put there.
+type embedding struct {
+	Object string `json:"object"` // Kind/name
+	Path   string `json:"path"`   // dotted
+	File   string `json:"file"`
 }
 
 // Codes implements install.Coder.

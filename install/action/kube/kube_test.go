@@ -274,6 +274,27 @@ func TestApplyImages(t *testing.T) {
 	}
 }
 
+func TestApplyEmbed(t *testing.T) {
+	s := kubetest.Start(t)
+	in := install.Input{With: map[string]any{"kubeconfig": s.Kubeconfig, "namespace": "n", "objects": []any{configMap("m", map[string]any{"a": "x"})}, "embed": []any{
+		map[string]any{"object": "ConfigMap/m", "path": "data.bundle", "file": write(t, "ca", "PEM")}, map[string]any{"object": "ConfigMap/m", "path": "data.none", "file": ""},
+	}}}
+	res, err := Apply{}.Apply(t.Context(), in)
+	check(t, "embed", Apply{}, res, err)
+	if data, _ := s.Object("/api/v1/namespaces/n/configmaps/m")["data"].(map[string]any); cmp.Diff(map[string]any{"a": "x", "bundle": base64Of([]byte("PEM"))}, data) != "" {
+		t.Errorf("%v", data)
+	}
+	for name, e := range map[string]map[string]any{
+		"object": {"object": "ConfigMap/x", "path": "data.a", "file": "/dev/null"}, "path": {"object": "ConfigMap/m", "path": "data.a.b", "file": write(t, "ca", "PEM")},
+		"file": {"object": "ConfigMap/m", "path": "data.b", "file": "/nonexistent/ca"},
+	} {
+		in.With["embed"] = []any{e}
+		if _, err := (Apply{}).Apply(t.Context(), in); err == nil {
+			t.Errorf("%s is accepted", name)
+		}
+	}
+}
+
 func TestSecret(t *testing.T) {
 	s := kubetest.Start(t)
 	const path = "/api/v1/namespaces/n/secrets/app-settings"

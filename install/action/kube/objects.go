@@ -7,12 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/airlock-project/airlock/bundle/chart"
-	"github.com/airlock-project/airlock/bundle/regular"
 	"github.com/airlock-project/airlock/install/action/internal/charts"
+	cluster "github.com/airlock-project/airlock/install/internal/kube"
 	"github.com/airlock-project/airlock/manifests"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	utilyaml "k8s.io/apimachinery/pkg/util/yaml"
@@ -69,6 +69,9 @@ func gather(a applyArguments, site string) ([]*unstructured.Unstructured, error)
 	case len(out) > maxObjects:
 		return nil, fmt.Errorf("%d objects are more than the %d that one step applies", len(out), maxObjects)
 	}
+	if err := embed(out, a.Embed, site); err != nil {
+		return nil, err
+	}
 	if a.Images != nil {
 		if err := relocate(out, a.Images, a.Ignore); err != nil {
 			return nil, err
@@ -77,6 +80,27 @@ func gather(a applyArguments, site string) ([]*unstructured.Unstructured, error)
 	// What others live in, or are of, goes first.
 	slices.SortStableFunc(out, func(x, y *unstructured.Unstructured) int { return weight(x) - weight(y) })
 	return out, nil
+}
+
+// embed puts the content of files into objects.
+func embed(objects []*unstructured.Unstructured, list []embedding, site string) error {
+	for _, e := range list {
+		if e.File == "" {
+			continue
+		}
+		i := slices.IndexFunc(objects, func(o *unstructured.Unstructured) bool { return o.GetKind()+"/"+o.GetName() == e.Object })
+		if i < 0 || e.Path == "" {
+			return fmt.Errorf("embed a file into %q: there is no such object or no path", e.Object)
+		}
+		data, err := cluster.File(site, e.File, maxValue)
+		if err != nil {
+			return fmt.Errorf("embed a file into %s: %w", e.Object, err)
+		}
+		if err := unstructured.SetNestedField(objects[i].Object, base64Of(data), strings.Split(e.Path, ".")...); err != nil {
+			return fmt.Errorf("embed a file into %s: %s leads through what is no map", e.Object, e.Path)
+		}
+	}
+	return nil
 }
 
 func weight(o *unstructured.Unstructured) int {
@@ -96,10 +120,7 @@ func isCRD(o *unstructured.Unstructured) bool {
 // readObjects reads a file of YAML documents, strictly: a key that is there twice
 // is an error. Errors name the document and quote nothing of it.
 func readObjects(path, site string) ([]*unstructured.Unstructured, error) {
-	if !filepath.IsAbs(path) {
-		path = filepath.Join(site, path)
-	}
-	data, err := regular.Read(path, maxFile)
+	data, err := cluster.File(site, path, maxFile)
 	if err != nil {
 		return nil, fmt.Errorf("read objects: %w", err)
 	}

@@ -7,11 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"path/filepath"
 	"slices"
 	"strings"
 
-	"github.com/airlock-project/airlock/bundle/regular"
+	cluster "github.com/airlock-project/airlock/install/internal/kube"
 	corev1 "k8s.io/api/core/v1"
 )
 
@@ -37,11 +36,7 @@ func (w *keeping) read(site string) error {
 		encode bool
 	}{{w.Files, false}, {w.Base64Files, true}} {
 		for _, key := range slices.Sorted(maps.Keys(set.files)) {
-			path := set.files[key]
-			if !filepath.IsAbs(path) {
-				path = filepath.Join(site, path)
-			}
-			data, err := regular.Read(path, maxValue)
+			data, err := cluster.File(site, set.files[key], maxValue)
 			if err != nil {
 				return fmt.Errorf("read %s of %s: %w", key, w.what(), err)
 			}

@@ -210,3 +210,9 @@ func Names(c Config) ([]string, error) {
 	}
 	return out, nil
 }
+
+// File reads a regular file of at most limit bytes; a relative path is relative
+// to dir. Steps about clusters read through it what a checklist names.
+func File(dir, path string, limit int64) ([]byte, error) {
+	return regular.Read(absolute(dir, path), limit)
+}

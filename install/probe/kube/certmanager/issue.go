@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/airlock-project/airlock/bundle/regular"
 	"github.com/airlock-project/airlock/install"
 	cluster "github.com/airlock-project/airlock/install/internal/kube"
 	corev1 "k8s.io/api/core/v1"
@@ -124,7 +123,7 @@ func (w *work) verify(s *corev1.Secret) (string, error) {
 	if w.CA == "" {
 		return "", nil
 	}
-	data, err := regular.Read(w.CA, maxCA)
+	data, err := cluster.File(w.site, w.CA, maxCA)
 	if err != nil {
 		return "", fmt.Errorf("read authorities: %w", err)
 	}

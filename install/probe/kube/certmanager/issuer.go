@@ -61,11 +61,12 @@ type work struct {
 	arguments
 	*cluster.Client
 	wait time.Duration
+	site string // what relative paths are relative to
 }
 
 // Run waits for the issuer, then has it issue.
 func (Issuer) Run(ctx context.Context, in install.Input) (install.Result, error) {
-	w := &work{wait: defaultWait}
+	w := &work{wait: defaultWait, site: in.Site}
 	if err := in.Decode(&w.arguments); err != nil {
 		return install.Result{}, err
 	}

@@ -111,8 +111,8 @@ func TestWorkloads(t *testing.T) {
 		t.Errorf("%+v", res.Findings)
 	}
 	run(t, s, "by digest", map[string]any{"deployments": []any{"up"}, "digest": "sha256:other", "digests": []any{digest}})
-	run(t, s, "other digest", map[string]any{"deployments": []any{"up"}, "digest": "sha256:other"}, "HELM-07")
-	res = run(t, s, "restarts", map[string]any{"deployments": []any{"up"}, "max_restarts": 0}, "HELM-08")
+	run(t, s, "other digest", map[string]any{"deployments": []any{"up"}, "digest": "sha256:other"}, "POD-01")
+	res = run(t, s, "restarts", map[string]any{"deployments": []any{"up"}, "max_restarts": 0}, "POD-02")
 	if res.Findings[0].Severity != install.SeverityWarn {
 		t.Errorf("%+v", res.Findings)
 	}
