@@ -12,7 +12,7 @@ import (
 
 	"github.com/airlock-project/airlock/bundle/chart"
 	"github.com/airlock-project/airlock/install"
-	"github.com/airlock-project/airlock/install/internal/charts"
+	"github.com/airlock-project/airlock/install/action/internal/charts"
 	"github.com/airlock-project/airlock/manifests"
 )
 

@@ -5,6 +5,7 @@ package helm
 import (
 	"bytes"
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -20,7 +21,7 @@ import (
 
 	"github.com/airlock-project/airlock/bundle/chart"
 	"github.com/airlock-project/airlock/install"
-	"github.com/airlock-project/airlock/install/internal/charts"
+	"github.com/airlock-project/airlock/install/action/internal/charts"
 	"github.com/airlock-project/airlock/manifests"
 	"github.com/airlock-project/airlock/testdata/cluster"
 	"github.com/google/go-containerregistry/pkg/name"
@@ -270,6 +271,43 @@ func TestRealRelease(t *testing.T) {
 	}
 	if _, err := box.Clientset.AppsV1().Deployments(ns).Get(t.Context(), "prod", metav1.GetOptions{}); !apierrors.IsNotFound(err) {
 		t.Errorf("the Deployment is still there: %v", err)
+	}
+}
+
+// TestRealLookup lets templates see what is in the cluster, in a plan too.
+func TestRealLookup(t *testing.T) {
+	ns := box.Namespace(t)
+	files := demoChart()
+	files["templates/kept.yaml"] = `{{ $have := lookup "v1" "Secret" .Release.Namespace "kept" }}
+apiVersion: v1
+kind: Secret
+metadata: {name: kept}
+data: {password: {{ if $have }}{{ $have.data.password }}{{ else }}{{ randAlphaNum 12 | b64enc }}{{ end }}}
+`
+	b := carry(t, files, "")
+	read := func() string {
+		s, err := box.Clientset.CoreV1().Secrets(ns).Get(t.Context(), "kept", metav1.GetOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(s.Data["password"])
+	}
+	must(t, b, real(t, ns, nil))
+	first := read()
+	in := real(t, ns, values(map[string]any{"replicas": 2}))
+	c, err := Action{}.plan(t.Context(), b, in)
+	if text := strings.Join(c.Details, "\n"); err != nil || strings.Contains(text, "kept") || !strings.Contains(text, "spec.replicas (1 -> 2)") {
+		t.Errorf("%v\n%s", err, text)
+	}
+	res := must(t, b, in)
+	if second := read(); second != first || len(first) != 12 {
+		t.Errorf("password %q, then %q", first, second)
+	}
+	if !nothing(t, b, in) {
+		t.Error("something to do after it was done")
+	}
+	if strings.Contains(string(res.Evidence[0].Data), "password: "+base64.StdEncoding.EncodeToString([]byte(first))) {
+		t.Error("the evidence shows a Secret")
 	}
 }
 

@@ -99,7 +99,8 @@ func (d decision) current() *release.Release {
 func (d decision) refused(p *prepared, older bool) error {
 	if d.busy {
 		since := d.last.Info.LastDeployed.UTC().Format(time.RFC3339)
-		return &trouble{install.Finding{Code: codeBusy,
+		return &trouble{install.Finding{
+			Code:   codeBusy,
 			Detail: fmt.Sprintf("release %s is %s since %s, and Airlock did not begin it", p.a.Release, d.last.Info.Status, since),
 			Fields: map[string]string{"release": p.a.Release, "namespace": p.a.Namespace, "status": d.last.Info.Status.String(), "since": since},
 		}}
@@ -112,7 +113,8 @@ func (d decision) refused(p *prepared, older bool) error {
 	if r.Chart.Metadata.Name == p.chart.Name() && !before(p.chart.Version(), r.Chart.Metadata.Version) {
 		return nil
 	}
-	return &trouble{install.Finding{Code: codeOlder,
+	return &trouble{install.Finding{
+		Code:   codeOlder,
 		Detail: fmt.Sprintf("release %s has chart %s; the bundle has %s", p.a.Release, have, want),
 		Fields: map[string]string{"release": p.a.Release, "have": have, "want": want},
 	}}

@@ -9,7 +9,7 @@ import (
 	"strings"
 
 	"github.com/airlock-project/airlock/bundle/chart"
-	"github.com/airlock-project/airlock/install/internal/charts"
+	"github.com/airlock-project/airlock/install/action/internal/charts"
 	"helm.sh/helm/v3/pkg/release"
 )
 

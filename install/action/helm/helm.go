@@ -20,7 +20,7 @@ import (
 	"time"
 
 	"github.com/airlock-project/airlock/install"
-	"github.com/airlock-project/airlock/install/internal/charts"
+	"github.com/airlock-project/airlock/install/action/internal/charts"
 	"github.com/airlock-project/airlock/manifests"
 )
 
@@ -117,11 +117,15 @@ func (a Action) Apply(ctx context.Context, in install.Input) (install.Result, er
 // sites where something else applies it. CustomResourceDefinitions come first;
 // hooks keep their annotations. No cluster is asked.
 func Objects(ctx context.Context, in install.Input) (Rendered, error) {
+	return objects(ctx, in.Bundle, in)
+}
+
+func objects(ctx context.Context, b charts.Carrier, in install.Input) (Rendered, error) {
 	a, err := decode(in, true)
 	if err != nil {
 		return Rendered{}, err
 	}
-	p, err := prepare(ctx, in.Bundle, a, in.Values, nil)
+	p, err := prepare(ctx, b, a, in.Values, nil)
 	if err != nil {
 		return Rendered{}, err
 	}

@@ -11,7 +11,7 @@ import (
 
 	"github.com/airlock-project/airlock/bundle/chart"
 	"github.com/airlock-project/airlock/install"
-	"github.com/airlock-project/airlock/install/internal/charts"
+	"github.com/airlock-project/airlock/install/action/internal/charts"
 	"github.com/airlock-project/airlock/install/internal/kube"
 	"helm.sh/helm/v3/pkg/action"
 	"helm.sh/helm/v3/pkg/chartutil"
@@ -303,8 +303,10 @@ func TestRefused(t *testing.T) {
 		}(), nil, nil, "HELM-09", []string{"Job/prod-migrate"}},
 		"its own code": {demoChart(), map[string]any{"values": []any{map[string]any{"image": "other"}}, "codes": map[string]any{"HELM-09": "ING-03"}}, nil, "ING-03", []string{"other"}},
 		"absent":       {demoChart(), map[string]any{"chart": "nine"}, nil, "HELM-10", []string{"demo"}},
-		"older": {older, nil, func(t *testing.T, f *fake) { f.apply(t, carry(t, demoChart(), ""), input(t, nil)) }, "HELM-08",
-			[]string{"demo 1.0.0", "demo 0.9.0"}},
+		"older": {
+			older, nil, func(t *testing.T, f *fake) { f.apply(t, carry(t, demoChart(), ""), input(t, nil)) }, "HELM-08",
+			[]string{"demo 1.0.0", "demo 0.9.0"},
+		},
 		"busy":           {demoChart(), nil, func(t *testing.T, f *fake) { f.store(t, 1, release.StatusPendingInstall, nil, time.Now()) }, "HELM-07", []string{"pending-install"}},
 		"CRD of another": {demoChart(), nil, func(_ *testing.T, f *fake) { f.applyErr = conflict }, "HELM-11", []string{"helm"}},
 	} {
@@ -604,6 +606,27 @@ func TestUninstall(t *testing.T) {
 	f.wantHistory(t)
 	if _, err := Uninstall(t.Context(), Removal{}); err == nil {
 		t.Error("no release is accepted")
+	}
+}
+
+// TestObjects renders for sites where something else applies.
+func TestObjects(t *testing.T) {
+	out, err := objects(t.Context(), carry(t, demoChart(), ""), input(t, map[string]any{"kubeconfig": ""}))
+	if err != nil || out.Release != "prod" || len(out.Objects) != 8 {
+		t.Fatalf("%d objects, %v", len(out.Objects), err)
+	}
+	if out.Objects[0].Kind() != "CustomResourceDefinition" || out.Objects[1].Kind() != "Job" {
+		t.Errorf("order: %s, %s", out.Objects[0].Kind(), out.Objects[1].Kind())
+	}
+	for _, o := range out.Objects[1:] {
+		data, err := o.YAML()
+		if err != nil || !strings.Contains(string(data), "namespace: apps") || strings.Contains(string(data), "quay.io") {
+			t.Errorf("%v\n%s", err, data)
+		}
+	}
+	_, err = objects(t.Context(), carry(t, demoChart(), ""), input(t, map[string]any{"values": []any{map[string]any{"image": "quay.io/demo/other:1"}}}))
+	if err == nil || !strings.Contains(err.Error(), "quay.io/demo/other:1 in ") {
+		t.Error(err)
 	}
 }
 

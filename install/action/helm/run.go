@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"github.com/airlock-project/airlock/install"
-	"github.com/airlock-project/airlock/install/internal/charts"
+	"github.com/airlock-project/airlock/install/action/internal/charts"
 	"github.com/airlock-project/airlock/install/internal/kube"
 	"helm.sh/helm/v3/pkg/release"
 )

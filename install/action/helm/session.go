@@ -10,7 +10,7 @@ import (
 	"strconv"
 
 	"github.com/airlock-project/airlock/bundle/chart"
-	"github.com/airlock-project/airlock/install/internal/charts"
+	"github.com/airlock-project/airlock/install/action/internal/charts"
 	"github.com/airlock-project/airlock/install/internal/kube"
 	"helm.sh/helm/v3/pkg/action"
 	"helm.sh/helm/v3/pkg/chartutil"
@@ -135,11 +135,11 @@ type lifetime struct {
 
 // RoundTrip ends a request, and the stream of a watch, with the session.
 func (l lifetime) RoundTrip(req *http.Request) (*http.Response, error) {
-	if err := context.Cause(l.done); err != nil {
+	if err := context.Cause(l.done); err != nil { //nolint:contextcheck // both lifetimes count
 		return nil, err
 	}
 	ctx, cancel := context.WithCancelCause(req.Context())
-	stop := context.AfterFunc(l.done, func() { cancel(context.Cause(l.done)) })
+	stop := context.AfterFunc(l.done, func() { cancel(context.Cause(l.done)) }) //nolint:contextcheck // both lifetimes count
 	resp, err := l.next.RoundTrip(req.WithContext(ctx))
 	if err != nil {
 		stop()

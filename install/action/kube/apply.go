@@ -13,7 +13,7 @@ import (
 	"time"
 
 	"github.com/airlock-project/airlock/install"
-	"github.com/airlock-project/airlock/install/internal/charts"
+	"github.com/airlock-project/airlock/install/action/internal/charts"
 	cluster "github.com/airlock-project/airlock/install/internal/kube"
 	"github.com/airlock-project/airlock/manifests"
 	"k8s.io/apimachinery/pkg/api/meta"

@@ -11,7 +11,7 @@ import (
 	"strings"
 
 	"github.com/airlock-project/airlock/bundle/chart"
-	"github.com/airlock-project/airlock/install/internal/charts"
+	"github.com/airlock-project/airlock/install/action/internal/charts"
 	cluster "github.com/airlock-project/airlock/install/internal/kube"
 	"github.com/airlock-project/airlock/manifests"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
