@@ -102,6 +102,8 @@ func unalias(name string) string {
 // Expr is one compiled expression.
 type Expr struct {
 	src  string
+	env  *cel.Env
+	ast  *cel.Ast
 	prog cel.Program
 	typ  *cel.Type
 	refs []string
@@ -151,7 +153,7 @@ func (e *Env) compile(src string) (*Expr, error) {
 	if err != nil {
 		return nil, fmt.Errorf("expression %q: %w", src, err)
 	}
-	x := &Expr{src: src, prog: prog, typ: checked.OutputType()}
+	x := &Expr{src: src, env: e.env, ast: checked, prog: prog, typ: checked.OutputType()}
 	x.refs, x.read = references(checked)
 	if len(x.refs) == 1 && strings.TrimSpace(src) == x.refs[0] {
 		x.only = x.refs[0]

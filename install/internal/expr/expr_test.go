@@ -199,3 +199,31 @@ func FuzzCompile(f *testing.F) {
 		}
 	})
 }
+
+func TestDecided(t *testing.T) {
+	known := map[string]any{"in.platform": "onprem"}
+	for src, want := range map[string]any{
+		`in.platform == "onprem"`:                             true,
+		`in.platform == "eks" && in.mqtt.type == "x"`:         false,
+		`in.mqtt.type == "x" && in.platform == "eks"`:         false,
+		`in.mqtt.port > 1 && in.platform == "onprem"`:         nil,
+		`in.platform != "eks" || has(in.tls.ca)`:              true,
+		`in.platform == "onprem" && has(in.tls.ca)`:           nil,
+		`has(out.image.digest) && in.platform == "ecs"`:       false,
+		`in.platform == "eks" ? in.on : in.mqtt.type == "x"`:  nil,
+		`in.tags.exists(t, t == "x") && in.platform == "eks"`: false,
+		`in.tags.exists(t, t == "x")`:                         nil,
+	} {
+		x, err := testEnv(t).Condition(src)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, ok := x.Decided(known)
+		if ok != (want != nil) || ok && got != want {
+			t.Errorf("%s: %v, %v; want %v", src, got, ok, want)
+		}
+		if x.Never(known) != (want == false) {
+			t.Errorf("%s: never %v", src, x.Never(known))
+		}
+	}
+}
