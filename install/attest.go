@@ -209,7 +209,7 @@ func (r *run) firstFinding(n *node, rec *itemRecord) string {
 		if f.Severity != SeverityFail {
 			continue
 		}
-		if m, ok := n.messages[f.Code]; ok {
+		if m, ok := n.message(f.Code); ok {
 			return fmt.Sprintf("%s: %s; %s", f.Code, m.cause.render(f.Fields), m.fix.render(f.Fields))
 		}
 		return f.Detail

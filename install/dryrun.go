@@ -177,8 +177,7 @@ func (r *run) look(ctx context.Context, n *node) (State, string, []findingRecord
 	a := &attempt{run: r, n: n, rec: &itemRecord{}, outputs: make(map[string]any)}
 	var err error
 	if a.secrets, err = r.secretsOf(n); err != nil {
-		a.add("", SeverityFail, Finding{Detail: err.Error()})
-		return StateFail, "", a.rec.Findings
+		return StateFail, "", r.secretFindings(err)
 	}
 	for _, s := range n.probes {
 		outputs := maps.Clone(r.outputs)

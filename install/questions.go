@@ -191,23 +191,6 @@ func (p *plan) defaults(site *manifests.Site, version string) *answers {
 	return a
 }
 
-// CheckSite checks a site's answers against a checklist without a bundle: names,
-// types, patterns and what is required. Mistakes of the site give an
-// *InputError, of the checklist a *ChecklistError, and a platform that it does
-// not know a *MismatchError.
-func CheckSite(c *manifests.Checklist, site *manifests.Site, dir, version string) error {
-	info := verify.Info{Info: bundle.Info{Product: c.Product, Version: version}}
-	if err := match(info, c, site); err != nil {
-		return err
-	}
-	p, err := compile(c, nil, nil)
-	if err != nil {
-		return err
-	}
-	_, err = p.answer(site, dir, info)
-	return err
-}
-
 // Checklist returns the one checklist that a verified bundle carries.
 func Checklist(ctx context.Context, b *verify.Bundle) (*manifests.Checklist, error) {
 	c, _, _, err := readChecklist(ctx, b)

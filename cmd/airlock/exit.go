@@ -235,6 +235,7 @@ func placeRows(l line) rows {
 		is(func(e *checklistOutcome) verdict { return outcomeVerdict(e) }),
 		always[*install.NoChecklistError](exitUsage, "airlock bundle inspect shows what the bundle carries; without a checklist it can be mirrored, not installed"),
 		always[*install.ChecklistError](exitUsage, "whoever made the bundle has to correct its checklist"),
+		always[*foreseenError](exitItemFailed, "correct what is shown above; nothing was run"),
 		always[*install.InputError](exitUsage, "correct inputs: in the site file"),
 		always[*install.SelectionError](exitUsage, "airlock bundle install --dry-run shows phases and items"),
 		always[*install.MismatchError](exitUsage, "bundle, checklist and site do not belong together: check which medium and which site file"),
