@@ -232,6 +232,9 @@ func (d *Desk) signerOf(dr *Draft, keyID string) (By, error) {
 		if who.Fingerprint != keyID {
 			continue
 		}
+		if who.gone(r.opts.Now()) {
+			return By{}, &SignerError{Item: dr.Item, KeyID: keyID, Text: who.Name + " left on " + who.Left.Format(time.DateOnly), Roles: roles}
+		}
 		if len(roles) > 0 && !slices.Contains(roles, who.Role) {
 			others = append(others, who.Role)
 			continue

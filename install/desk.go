@@ -76,7 +76,7 @@ func (d *Desk) open(ctx context.Context, b *verify.Bundle, o Options, st *store)
 	}
 	d.r.mu.Lock()
 	defer d.r.mu.Unlock()
-	if err := errors.Join(d.r.noteLease(), d.r.leftovers(), d.r.distrust()); err != nil {
+	if err := errors.Join(d.r.st.mendReport(), d.r.noteLease(), d.r.leftovers(), d.r.distrust()); err != nil {
 		return err
 	}
 	return d.r.survey()
@@ -101,7 +101,7 @@ func LookDesk(ctx context.Context, o Options) (*Desk, error) {
 	}
 	d.r.mu.Lock()
 	defer d.r.mu.Unlock()
-	if err := d.r.survey(); err != nil {
+	if err := errors.Join(d.r.doubt(), d.r.survey()); err != nil {
 		return nil, errors.Join(err, st.close())
 	}
 	return d, nil

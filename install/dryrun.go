@@ -2,6 +2,7 @@ package install
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -51,7 +52,7 @@ func (r *run) lookBack() error {
 	if r.st, err = lookStore(r.opts.State); err != nil || r.st == nil {
 		return err
 	}
-	if err := r.checkPeople(); err != nil {
+	if err := errors.Join(r.checkPeople(), r.doubt()); err != nil {
 		return err
 	}
 	for _, n := range r.plan.nodes {

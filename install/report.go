@@ -146,6 +146,9 @@ func (r *run) report(stopped bool) *Report {
 		out.Phases = append(out.Phases, pr)
 	}
 	out.Warnings = slices.Clone(r.warnings)
+	if r.st != nil {
+		out.Warnings = append(out.Warnings, r.st.backward...)
+	}
 	out.Left = r.left()
 	out.Status = r.status()
 	switch {

@@ -73,7 +73,13 @@ type Person struct {
 	Role        string
 	Fingerprint string
 	Check       func(payload, sig []byte) error
+	// Left is when the person left, the zero time while they are there: what the
+	// key signed before that stays signed, nothing after it counts.
+	Left time.Time
 }
+
+// gone reports whether the person had left by then.
+func (p Person) gone(at time.Time) bool { return !p.Left.IsZero() && !at.Before(p.Left) }
 
 // Signer is a key that signs a statement. KeyID is its fingerprint.
 type Signer struct {
@@ -85,6 +91,7 @@ type Signer struct {
 type testimony struct {
 	Statement
 	seq    int64
+	entry  time.Time // when the ledger got it
 	digest string // of the signed statement
 }
 
@@ -101,8 +108,9 @@ func newMemory() *memory {
 	return &memory{statements: make(map[string][]*testimony), changed: make(map[string]int64)}
 }
 
-// add takes an entry in. data is that of the entry, wherever it lies.
-func (m *memory) add(head Head, item, event string, data []byte) error {
+// add takes an entry in. data is that of the entry, wherever it lies; at is when
+// it was written.
+func (m *memory) add(head Head, at time.Time, item, event string, data []byte) error {
 	m.hashes = append(m.hashes, head.Hash)
 	switch event {
 	case eventRunStarted:
@@ -120,7 +128,7 @@ func (m *memory) add(head Head, item, event string, data []byte) error {
 		if err != nil {
 			return &LedgerError{Line: int(head.Seq), Text: err.Error()}
 		}
-		t.seq = head.Seq
+		t.seq, t.entry = head.Seq, at
 		if err := m.fits(t, item, event); err != nil {
 			return &LedgerError{Line: int(head.Seq), Text: err.Error()}
 		}
@@ -216,16 +224,16 @@ func (t *testimony) check(root *os.Root, people []Person, product, site string) 
 
 // known returns the person who signed, in the role signed in; ok is false if
 // the site knows no such person.
-func known(people []Person, by By) (ok, otherRole bool) {
+func known(people []Person, by By) (who Person, ok, otherRole bool) {
 	for _, who := range people {
 		if who.Fingerprint == by.KeyFingerprint {
 			if who.Role == by.Role {
-				return true, false
+				return who, true, false
 			}
 			otherRole = true
 		}
 	}
-	return false, otherRole
+	return Person{}, false, otherRole
 }
 
 // expiry is when a statement ends, the zero time if it does not. The signer

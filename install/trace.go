@@ -17,7 +17,11 @@ import (
 type trace struct {
 	items   map[string]*itemRecord // by id; of items with an entry
 	started json.RawMessage        // the data of the last run-started
-	ended   bool                   // some run has finished
+	ended   *runEnd                // the data of the last run-finished
+	// open says that the last end of a run with a key has no checkpoint that the
+	// ledger speaks of: it was signed, or the process died before; missing, that
+	// there was one before it, which must have been signed.
+	open, missing bool
 }
 
 func newTrace() *trace { return &trace{items: make(map[string]*itemRecord)} }
@@ -28,7 +32,15 @@ func (t *trace) add(e Entry) error {
 	case eventRunStarted:
 		t.started = e.Data
 	case eventRunFinished:
-		t.ended = true
+		t.ended = new(runEnd)
+		if err := json.Unmarshal(e.Data, t.ended); err != nil {
+			return &LedgerError{Line: int(e.Seq), Text: "decode data: " + err.Error()}
+		}
+		if t.ended.KeyID != "" {
+			t.missing, t.open = t.missing || t.open, true
+		}
+	case eventUnsigned:
+		t.open = false
 	}
 	if e.Item == "" {
 		return nil

@@ -241,6 +241,8 @@ func placeRows(l line) rows {
 		always[*install.MismatchError](exitUsage, "bundle, checklist and site do not belong together: check which medium and which site file"),
 		is(func(e *waitingError) verdict { return verdict{exitWaiting, "the next person runs: " + e.next} }),
 		is(statementVerdict),
+		is(func(e *noPublicKeyError) verdict { return verdict{exitUsage, e.hint()} }),
+		always[*install.UnlistedError](exitUntrusted, "list the key under people: in the site file, with left: DAY where its owner is gone; airlock checklist verify --key takes it too"),
 		is(func(e *install.SignerError) verdict { return signerVerdict(e) }),
 		is(func(e *install.EvidenceError) verdict {
 			return verdict{exitUsage, "airlock checklist show lists what evidence the item takes" + after(": ", strings.Join(e.Have, ", "))}

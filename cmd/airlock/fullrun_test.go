@@ -389,7 +389,7 @@ func (f *fullRun) finished() {
 			}
 		}
 	}
-	v, err := verifyCheckpoints(f.opts.State, f.opts.People, true, nil)
+	v, err := verifyCheckpoints(f.opts.State, f.opts.People, true, true, nil)
 	if err != nil || !v.Signed || !v.Covered {
 		f.t.Errorf("verify the ledger: %+v, %v", v, err)
 	}

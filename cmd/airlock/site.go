@@ -164,6 +164,9 @@ func (a *app) runSiteCheck(ctx context.Context, f questionFlags, path string) er
 	if err := a.plainKinds(s, &o); err != nil {
 		return err
 	}
+	if _, err := people(s, o.SiteDir); err != nil {
+		return err
+	}
 	found, err := install.CheckSite(ctx, c, o, version)
 	if err != nil {
 		return err
