@@ -74,6 +74,9 @@ func (d *Desk) open(ctx context.Context, b *verify.Bundle, o Options, st *store)
 	if d.release, err = d.r.guard(ctx, func(error) {}); err != nil {
 		return err
 	}
+	if err := d.r.compare(ctx); err != nil {
+		return err
+	}
 	d.r.mu.Lock()
 	defer d.r.mu.Unlock()
 	if err := errors.Join(d.r.st.mendReport(), d.r.noteLease(), d.r.leftovers(), d.r.distrust()); err != nil {

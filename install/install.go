@@ -58,9 +58,12 @@ type Options struct {
 	People []Person
 
 	// Guard keeps a second machine from installing the site at the same time;
+	// Compare holds the record against its copy before anything is done, and may
+	// warn or refuse with a *ForkError, any other error is a warning;
 	// Publish copies the record to where it survives this machine, and may warn.
-	// Either may be nil. A dry run calls neither.
+	// Each may be nil. A dry run calls none.
 	Guard   Guard
+	Compare func(ctx context.Context, p Published) (warning string, err error)
 	Publish func(ctx context.Context, p Published) (warning string, err error)
 
 	Actor    string           // who runs this, for the ledger

@@ -92,7 +92,7 @@ type testimony struct {
 	Statement
 	seq    int64
 	entry  time.Time // when the ledger got it
-	digest string // of the signed statement
+	digest string    // of the signed statement
 }
 
 // memory is what a ledger says of people, and of change, which statements do

@@ -252,6 +252,7 @@ func placeRows(l line) rows {
 		is(func(e *install.HeldError) verdict {
 			return verdict{exitFailed, "wait for it to end; if that machine is gone, say --break-lock REASON, which goes into the ledger (the lock runs out by itself at " + e.By.Expires.UTC().Format(time.RFC3339) + ")"}
 		}),
+		always[*install.ForkError](exitFailed, "nothing was done here; airlock checklist restore --state NEW gets that record back to go on with; --break-lock REASON goes on with the one here"),
 		always[*install.LostError](exitFailed, "nothing more was done here; find out who took the lock before you go on with --resume"),
 		always[*offsite.MissingError](exitUsage, "name the record with --from REGISTRY/PREFIX/airlock-state:TAG; each run has one"),
 		always[*offsite.ForeignError](exitContent, "somebody else uses that name in the registry: find out who, and remove it"),

@@ -65,6 +65,17 @@ func (a *app) offsite(site *manifests.Site, hosts *remote.Hosts, t mirror.Target
 		hold, err := offsite.Guard{Place: repo, Where: where, Break: f.breakLock, Now: o.Now}.Take(ctx, who, lost)
 		return hold, plain(err, where)
 	}
+	o.Compare = func(ctx context.Context, p install.Published) (string, error) {
+		warning, err := offsite.Compare(ctx, repo, where, p)
+		fork, forked := errors.AsType[*install.ForkError](err)
+		switch {
+		case !forked:
+			return warning, plain(err, where)
+		case f.breakLock != "": // who takes the lock from another machine answers for its record too
+			return fork.Error() + "; it is left behind because of --break-lock", nil
+		}
+		return "", fork
+	}
 	o.Publish = func(ctx context.Context, p install.Published) (string, error) {
 		if err := prepare(ctx); err != nil {
 			return "", plain(err, where)
