@@ -375,7 +375,8 @@ func (r *run) restore(n *node, rec *itemRecord) {
 }
 
 // stands says whether what an action did is still there, and if not why: each of
-// its steps looks, and must find nothing to do.
+// its steps looks, and must find nothing to do. What nobody can see stands: that
+// its inputs are the same was looked at before.
 func (r *run) stands(ctx context.Context, n *node) (bool, string) {
 	secrets, err := r.secretsOf(n)
 	if err != nil {
@@ -386,7 +387,7 @@ func (r *run) stands(ctx context.Context, n *node) (bool, string) {
 		switch {
 		case err != nil:
 			return false, r.redact.text(fmt.Sprintf("whether it is still done cannot be seen: step %s: %s", s.name, err))
-		case !c.Nothing:
+		case !c.Nothing && !c.Unseen:
 			return false, r.redact.text("what it did is not as it was left; to do again: " + c.Summary)
 		}
 	}
