@@ -116,6 +116,9 @@ func (d *Desk) Close() error {
 	return d.r.st.close()
 }
 
+// Checklist is that of the last run.
+func (d *Desk) Checklist() *manifests.Checklist { return d.r.checklist }
+
 // Report says where everything stands now. It is not kept.
 func (d *Desk) Report() *Report {
 	d.r.mu.Lock()

@@ -91,7 +91,8 @@ type runStart struct {
 		Version string `json:"version"`
 		Release int64  `json:"release"`
 	} `json:"bundle"`
-	Checklist string `json:"checklist"`
+	Checklist string   `json:"checklist"`
+	Groups    []string `json:"groups"` // ids of the checklist's groups, null where the run did not write them down
 	Site      struct {
 		Name     string `json:"name"`
 		Platform string `json:"platform"`

@@ -209,7 +209,14 @@ func (r *run) facts() map[string]any {
 	for i, s := range d.Signers {
 		signers[i] = map[string]any{"name": s.Name, "role": s.Role, "fingerprint": s.Fingerprint}
 	}
+	groups := []string{}
+	for _, n := range r.plan.nodes {
+		if n.item.Kind == manifests.ItemGroup {
+			groups = append(groups, n.item.ID)
+		}
+	}
 	return map[string]any{
+		"groups":    groups,
 		"decision":  map[string]any{"policy": d.Policy, "signers": signers},
 		"bundle":    map[string]any{"digest": info.Digest.String(), "product": info.Product, "version": info.Version, "release": info.Release},
 		"checklist": r.source,

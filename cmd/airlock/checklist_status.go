@@ -68,12 +68,8 @@ func (a *app) runStatus(cmd *cobra.Command, f deskFlags) error {
 	if err != nil {
 		return err
 	}
-	rep := desk.Report()
+	rep, c := desk.Report(), desk.Checklist()
 	if err := desk.Close(); err != nil {
-		return err
-	}
-	c, err := install.KeptChecklist(o.State)
-	if err != nil {
 		return err
 	}
 	res := statusResult{State: o.State, Report: rep, Next: f.next(rep, c)}

@@ -227,3 +227,39 @@ func TestDecided(t *testing.T) {
 		}
 	}
 }
+
+// TestOneNameIsNotCompiled: most expressions are a name. They take no CEL, are
+// compiled once, and mean what CEL has them mean.
+func TestOneNameIsNotCompiled(t *testing.T) {
+	e := testEnv(t)
+	first, err := e.Value("with", "${in.mqtt.port}")
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := e.Value("with", "${in.mqtt.port}")
+	if err != nil || first.whole != again.whole || first.whole.ast != nil {
+		t.Errorf("%+v, %+v, %v", first.whole, again.whole, err)
+	}
+	if got, ok, err := first.Eval(testVars()); got != int64(1984) || !ok || err != nil {
+		t.Errorf("%v, %v, %v", got, ok, err)
+	}
+	if _, ok, err := first.Eval(NewVars(nil, nil)); ok || err != nil {
+		t.Errorf("unset: %v, %v", ok, err)
+	}
+	x, err := e.Condition("in.on")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := x.Bool(NewVars(nil, nil)); err == nil || !strings.Contains(err.Error(), "in.on") {
+		t.Errorf("unset: %v", err)
+	}
+	// What a step gave may be of any Go type.
+	out, err := e.Value("with", "${out.map}")
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, _, err := out.Eval(NewVars(nil, map[string]any{"map": map[string][]string{"a": {"b"}}}))
+	if d := cmp.Diff(map[string]any{"a": []any{"b"}}, got); d != "" || err != nil {
+		t.Error(d, err)
+	}
+}

@@ -9,6 +9,10 @@ import (
 // decide it whatever the others are, val is the value then. A name that is not
 // among known may be set or not. An expression that fails is not decided.
 func (x *Expr) Decided(known map[string]any) (val any, ok bool) {
+	if x.only != "" {
+		val, ok = known[x.only]
+		return val, ok
+	}
 	prog, err := x.env.Program(x.ast, cel.CostLimit(maxCost), cel.EvalOptions(cel.OptPartialEval))
 	if err != nil {
 		return nil, false
