@@ -71,7 +71,7 @@ type Options struct {
 	Now      func() time.Time // nil means time.Now
 	Listener Listener
 
-	onWrite func() // for tests: called before and after each write to the state directory
+	onWrite func() error // for tests: called before and after each write to the state directory; an error is the disk's
 }
 
 // Event tells a listener what the engine does.

@@ -179,6 +179,8 @@ type ledger struct {
 	runID string
 	actor Actor
 	now   func() time.Time
+
+	broken error // why nothing more can be written
 }
 
 // append writes one entry and makes it durable. data is nil where it lies in
@@ -198,11 +200,16 @@ func (l *ledger) append(item, event, dataSHA256 string, data []byte) error {
 	if err != nil {
 		return err
 	}
-	if _, err := l.f.Write(line); err != nil {
-		return fmt.Errorf("append to ledger: %w", err)
+	// Half a line in front of the next one would look like a forgery: after a
+	// write that failed nothing more is written. The next start cuts it off.
+	if l.broken != nil {
+		return fmt.Errorf("append to ledger: %w", l.broken)
 	}
-	if err := l.f.Sync(); err != nil {
-		return fmt.Errorf("sync ledger: %w", err)
+	if _, l.broken = l.f.Write(line); l.broken != nil {
+		return fmt.Errorf("append to ledger: %w", l.broken)
+	}
+	if l.broken = l.f.Sync(); l.broken != nil {
+		return fmt.Errorf("sync ledger: %w", l.broken)
 	}
 	l.head, l.last = Head{Seq: e.Seq, Hash: e.Hash}, at
 	return nil

@@ -146,14 +146,15 @@ type store struct {
 
 	backward []string // what to say of a clock that went back
 
-	onWrite func() // for tests: called before and after each write
+	onWrite func() error // for tests, see Options
 }
 
 // writes tells a test that a write begins or has ended.
-func (s *store) writes() {
-	if s.onWrite != nil {
-		s.onWrite()
+func (s *store) writes() error {
+	if s.onWrite == nil {
+		return nil
 	}
+	return s.onWrite()
 }
 
 // openStore opens or creates a state directory, takes its lock and checks that
@@ -367,9 +368,11 @@ func (s *store) save() error {
 
 // writeFile gives name the content data, whole or not at all, also across a
 // power cut.
-func (s *store) writeFile(name string, data []byte) error {
-	s.writes()
-	defer s.writes()
+func (s *store) writeFile(name string, data []byte) (err error) {
+	if err := s.writes(); err != nil {
+		return fmt.Errorf("write state: %w", err)
+	}
+	defer func() { err = errors.Join(err, s.writes()) }()
 	tmp := name + ".partial"
 	f, err := s.root.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
@@ -377,8 +380,8 @@ func (s *store) writeFile(name string, data []byte) error {
 	}
 	_, err = f.Write(data)
 	err = errors.Join(err, f.Sync(), f.Close())
-	if err != nil {
-		return fmt.Errorf("write state: %w", err)
+	if err != nil { // what is half there would keep a full disk full
+		return fmt.Errorf("write state: %w", errors.Join(err, s.root.Remove(tmp)))
 	}
 	if err := s.root.Rename(tmp, name); err != nil {
 		return fmt.Errorf("write state: %w", err)
@@ -464,11 +467,15 @@ func (s *store) record(item, event string, v any) error {
 		inline = nil
 	}
 	before := s.ledger.last
-	s.writes()
+	if err := s.writes(); err != nil {
+		return fmt.Errorf("append to ledger: %w", err)
+	}
 	if err := s.ledger.append(item, event, sum, inline); err != nil {
 		return err
 	}
-	s.writes()
+	if err := s.writes(); err != nil {
+		return fmt.Errorf("append to ledger: %w", err)
+	}
 	if err := s.memory.add(s.ledger.head, s.ledger.last, item, event, raw); err != nil {
 		return err
 	}

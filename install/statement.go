@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/airlock-project/airlock/manifests"
@@ -164,6 +165,8 @@ func (m *memory) fits(t *testimony, item, event string) error {
 		return fmt.Errorf("it holds a statement of kind %q, want %s", t.Kind, want)
 	case t.Item != item:
 		return fmt.Errorf("the statement under item %s is about item %q: it was copied", item, t.Item)
+	case slices.ContainsFunc(m.statements[item], func(o *testimony) bool { return o.digest == t.digest }):
+		return errors.New("the same signed statement is in it before: it was copied")
 	case t.StatementSHA256 != sumOf([]byte(t.Statement.Statement)):
 		return errors.New("the statement's text does not fit its digest: it was edited")
 	case t.Ledger.Seq < 1 || t.Ledger.Seq >= t.seq || m.hashes[t.Ledger.Seq-1] != t.Ledger.Hash:
