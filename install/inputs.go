@@ -107,7 +107,10 @@ func (p *plan) answer(site *manifests.Site, dir string, info verify.Info) (*answ
 			complain(name, "%s", err)
 		}
 	}
-	problems = append(problems, p.required(a)...)
+	wrong := func(m Problem) bool {
+		return slices.ContainsFunc(problems, func(o Problem) bool { return o.Where == m.Where }) // it is there, and told already
+	}
+	problems = append(problems, slices.DeleteFunc(p.required(a), wrong)...)
 	if len(problems) > 0 {
 		return nil, &InputError{Site: site.Name, Problems: problems}
 	}

@@ -135,4 +135,7 @@ type Change struct {
 	Summary string   `json:"summary"`
 	Details []string `json:"details,omitempty"`
 	Nothing bool     `json:"nothing,omitempty"` // all is as wanted
+	// Unseen says that nobody can look whether it is done: then what an earlier run
+	// did stands as long as everything it rests on is the same.
+	Unseen bool `json:"unseen,omitempty"`
 }
