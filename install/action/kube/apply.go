@@ -16,7 +16,6 @@ import (
 	"github.com/airlock-project/airlock/install/action/internal/charts"
 	cluster "github.com/airlock-project/airlock/install/internal/kube"
 	"github.com/airlock-project/airlock/manifests"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -152,7 +151,7 @@ func (w *applying) preview(ctx context.Context, o *unstructured.Unstructured) (c
 	if e, ok := errors.AsType[*cluster.ConflictError](err); ok {
 		return cluster.Changed, e.Error() + "; it will be refused", nil
 	}
-	if w.spaces[o.GetNamespace()] && apierrors.IsNotFound(err) {
+	if e, ok := errors.AsType[*cluster.TerminatingError](err); ok && e.Missing && w.spaces[o.GetNamespace()] {
 		return cluster.Created, "create " + cluster.Name(o) + ", in a namespace that is made with it", nil
 	}
 	if err != nil {

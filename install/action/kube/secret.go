@@ -139,7 +139,7 @@ func (Secret) Plan(ctx context.Context, in install.Input) (install.Change, error
 	if e, ok := errors.AsType[*cluster.ConflictError](err); ok {
 		return install.Change{Summary: "change " + w.what(), Details: []string{e.Error() + "; it will be refused"}}, nil
 	}
-	if apierrors.IsNotFound(err) && w.before == nil {
+	if e, ok := errors.AsType[*cluster.TerminatingError](err); ok && e.Missing {
 		return install.Change{Summary: "create " + w.what() + ", once its namespace is there"}, nil
 	}
 	if err != nil {
@@ -185,7 +185,7 @@ func (Secret) Apply(ctx context.Context, in install.Input) (install.Result, erro
 }
 
 func (w *keeping) failed(err error) (install.Result, error) {
-	return w.Failed(err, map[string]string{"namespace": w.Namespace, "secret": w.Name})
+	return w.Failed(err, map[string]string{"namespace": w.Namespace})
 }
 
 // OutputOf is the name of the output that holds the hash of a Secret.

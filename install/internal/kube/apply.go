@@ -122,6 +122,10 @@ func (c *Client) refused(ctx context.Context, o *unstructured.Unstructured, err 
 	if apierrors.HasStatusCause(err, "NamespaceTerminating") {
 		return c.Terminating(ctx, o.GetNamespace())
 	}
+	if apierrors.IsNotFound(err) && o.GetNamespace() != "" {
+		// An apply makes what is not there, unless its namespace is missing.
+		return &TerminatingError{Namespace: o.GetNamespace(), Missing: true}
+	}
 	invalid := apierrors.IsInvalid(err) || apierrors.IsBadRequest(err) || apierrors.IsInternalError(err)
 	if o.GetKind() == "Secret" && o.GroupVersionKind().Group == "" {
 		return c.RefusedSecret(o.GetNamespace(), o.GetName(), err)

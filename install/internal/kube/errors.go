@@ -113,13 +113,18 @@ func (e *ConflictError) Error() string {
 	return fmt.Sprintf("apply %s: %s belongs to %s", e.Object, strings.Join(e.Fields, ", "), strings.Join(e.Owners, ", "))
 }
 
-// TerminatingError says that a namespace is being removed and what holds it.
+// TerminatingError says that a namespace is being removed and what holds it, or
+// that it is not there at all.
 type TerminatingError struct {
 	Namespace string
+	Missing   bool
 	Holds     []string // finalizers, and what the namespace's conditions say is left
 }
 
 func (e *TerminatingError) Error() string {
+	if e.Missing {
+		return fmt.Sprintf("use namespace %s: it does not exist", e.Namespace)
+	}
 	return fmt.Sprintf("use namespace %s: it is Terminating, held by %s", e.Namespace, strings.Join(e.Holds, ", "))
 }
 

@@ -140,6 +140,9 @@ func describe(err error) (string, map[string]string) {
 		return CodeKind, map[string]string{"server": e.Server, "kind": e.Kind, "version": e.Version}
 	}
 	if e, ok := errors.AsType[*TerminatingError](err); ok {
+		if e.Missing {
+			return CodeTerminating, map[string]string{"namespace": e.Namespace, "phase": "missing", "holds": "nothing"}
+		}
 		return CodeTerminating, map[string]string{"namespace": e.Namespace, "phase": "Terminating", "holds": strings.Join(e.Holds, ", ")}
 	}
 	return "", nil

@@ -20,7 +20,7 @@ func (w *work) namespace(ctx context.Context) error {
 	}
 	err := w.Terminating(ctx, w.Namespace)
 	if apierrors.IsNotFound(err) {
-		w.find(cluster.CodeTerminating, "namespace "+w.Namespace+" does not exist", map[string]string{"phase": "missing"})
+		w.find(cluster.CodeTerminating, "namespace "+w.Namespace+" does not exist", map[string]string{"phase": "missing", "holds": "nothing"})
 		return nil
 	}
 	return err
