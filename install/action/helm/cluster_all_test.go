@@ -367,8 +367,8 @@ func TestRealForeign(t *testing.T) {
 	}
 	// A user who may nothing is told what is missing.
 	in := real(t, ns, map[string]any{"kubeconfig": box.User(t, "reader", rbacv1.PolicyRule{APIGroups: []string{""}, Resources: []string{"pods"}, Verbs: []string{"get"}})})
-	if _, err := (Action{}).apply(t.Context(), carry(t, demoChart(), ""), in); err == nil || !strings.Contains(err.Error(), "secrets") {
-		t.Errorf("error %v", err)
+	if f := fails(t, carry(t, demoChart(), ""), in, "K8S-03"); f.Fields["resource"] != "secrets" || f.Fields["verb"] != "list" {
+		t.Errorf("%+v", f)
 	}
 }
 

@@ -21,6 +21,7 @@ import (
 
 	"github.com/airlock-project/airlock/install"
 	"github.com/airlock-project/airlock/install/action/internal/charts"
+	"github.com/airlock-project/airlock/install/internal/kube"
 	"github.com/airlock-project/airlock/manifests"
 )
 
@@ -74,9 +75,10 @@ type arguments struct {
 	timeout time.Duration // 0: as much as the step has
 }
 
-// Codes implements install.Coder.
+// Codes implements install.Coder. What keeps any step from a cluster has the
+// codes of install/internal/kube.
 func (Action) Codes() map[string][]string {
-	return map[string][]string{
+	return kube.General(map[string][]string{
 		codePull:     {"release", "workload", "pod", "container", "image", "reason"},
 		codeConfig:   {"release", "workload", "pod", "container", "reason"},
 		codeCrash:    {"release", "workload", "pod", "container", "reason"},
@@ -88,7 +90,7 @@ func (Action) Codes() map[string][]string {
 		codeImages:   {"chart", "images", "image", "reason"},
 		codeAbsent:   {"chart", "have"},
 		codeConflict: {"release", "object", "reason"},
-	}
+	})
 }
 
 // Grounds implements install.Grounder: values files count.

@@ -197,6 +197,9 @@ func (a Action) apply(ctx context.Context, b charts.Carrier, in install.Input) (
 	if t, ok := errors.AsType[*trouble](err); ok {
 		res.Findings, err = append(res.Findings, t.Finding), nil
 	}
+	if f, ok := (kube.Access{}).Finding(err, map[string]string{"namespace": args.Namespace}); ok && ctx.Err() == nil {
+		res.Findings, err = append(res.Findings, f), nil
+	}
 	res.Findings = args.findings(res.Findings)
 	return res, errors.Join(err, args.keep(&res))
 }

@@ -45,6 +45,8 @@ type target interface {
 type session struct {
 	cfg     *action.Configuration
 	cluster target
+	// explain gives an error of the API a type; nil leaves it as it is.
+	explain func(error) error
 	// cleared forgets which kinds the cluster has.
 	cleared func()
 }
@@ -91,6 +93,7 @@ func open(ctx context.Context, c kube.Config, namespace string) (*session, error
 			RESTClientGetter: getter, KubeClient: k, Releases: storage.Init(secrets), Capabilities: caps, Log: quiet,
 		},
 		cluster: &live{Client: client, release: namespace},
+		explain: client.Explain,
 		cleared: func() { disco.Invalidate(); client.Reset() },
 	}, nil
 }
@@ -179,6 +182,9 @@ func (s *session) view(revision int, upgrade bool) (*chart.Cluster, error) {
 func (s *session) history(name string) ([]*release.Release, error) {
 	list, err := s.cfg.Releases.History(name)
 	if err != nil && !errors.Is(err, driver.ErrReleaseNotFound) {
+		if s.explain != nil {
+			err = s.explain(err)
+		}
 		return nil, fmt.Errorf("read the history of release %s: %w", name, err)
 	}
 	sortRevisions(list)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/airlock-project/airlock/install"
+	"github.com/airlock-project/airlock/install/internal/kube"
 	"helm.sh/helm/v3/pkg/release"
 )
 
@@ -28,7 +29,7 @@ type wanted struct {
 
 // Codes implements install.Coder.
 func (Status) Codes() map[string][]string {
-	return map[string][]string{codeStatus: {"release", "namespace", "want", "have", "reason"}}
+	return kube.General(map[string][]string{codeStatus: {"release", "namespace", "want", "have", "reason"}})
 }
 
 // Run looks. Its outputs are helm.revision, helm.status and helm.version, that of
@@ -41,13 +42,14 @@ func (s Status) Run(ctx context.Context, in install.Input) (install.Result, erro
 	if w.Release == "" || w.Namespace == "" {
 		return install.Result{}, errors.New("want release and namespace")
 	}
+	at := kube.Access{}
 	session, err := Action{open: s.open}.session(ctx, arguments{Kubeconfig: w.Kubeconfig, Context: w.Context, Release: w.Release, Namespace: w.Namespace})
 	if err != nil {
-		return install.Result{}, err
+		return at.Failed(err, map[string]string{"namespace": w.Namespace})
 	}
 	history, err := session.history(w.Release)
 	if err != nil {
-		return install.Result{}, err
+		return at.Failed(err, map[string]string{"namespace": w.Namespace})
 	}
 	miss := func(want, have, reason string) install.Finding {
 		return install.Finding{

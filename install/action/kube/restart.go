@@ -187,14 +187,9 @@ func marks(hashes map[string]string) string {
 
 // differs names the secrets whose hash is not that of the annotation.
 func differs(old string, hashes map[string]string) string {
-	had := make(map[string]string)
-	for pair := range strings.SplitSeq(old, ",") {
-		name, hash, _ := strings.Cut(pair, "=")
-		had[name] = hash
-	}
 	var out []string
 	for _, name := range slices.Sorted(maps.Keys(hashes)) {
-		if had[name] != hashes[name] {
+		if cluster.Marked(old, name) != hashes[name] {
 			out = append(out, name)
 		}
 	}
@@ -217,7 +212,8 @@ func (w *restarting) older(ctx context.Context, d *appsv1.Deployment, changed ma
 			continue
 		}
 		for _, name := range slices.Sorted(maps.Keys(changed)) {
-			if began.Before(changed[name]) {
+			// Both are known to a second: one restart too many is better than one too few.
+			if !began.After(changed[name]) {
 				return fmt.Sprintf("pod %s started before %s changed", p.Name, name), nil
 			}
 		}

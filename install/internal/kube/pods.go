@@ -84,3 +84,13 @@ func ContentHash(s *corev1.Secret) string {
 	}
 	return "sha256:" + hex.EncodeToString(h.Sum(nil))
 }
+
+// Marked is the hash of a Secret in an [AnnotationSecrets], "" if it is not there.
+func Marked(annotation, name string) string {
+	for pair := range strings.SplitSeq(annotation, ",") {
+		if n, hash, ok := strings.Cut(pair, "="); ok && n == name {
+			return hash
+		}
+	}
+	return ""
+}

@@ -65,13 +65,13 @@ func (w *work) keys(want secret, have *corev1.Secret) {
 // stale reports each workload with a pod that read a secret into its environment
 // before it changed.
 func (w *work) stale(s *corev1.Secret, pods []corev1.Pod) {
-	at := cluster.SecretChanged(s)
+	at, hash := cluster.SecretChanged(s), cluster.ContentHash(s)
 	seen := make(map[string]bool)
 	for i := range pods {
 		p := &pods[i]
 		began := cluster.Began(p)
 		owner := cluster.Owner(p)
-		if began.IsZero() || !began.Before(at) || seen[owner] || !reads(&p.Spec, s.Name) {
+		if began.IsZero() || !began.Before(at) || seen[owner] || !reads(&p.Spec, s.Name) || cluster.Marked(p.Annotations[cluster.AnnotationSecrets], s.Name) == hash {
 			continue
 		}
 		seen[owner] = true
