@@ -64,8 +64,10 @@ func open(t *testing.T, mux *http.ServeMux) *Client {
 	t.Helper()
 	mux.HandleFunc("GET /api/v1", func(w http.ResponseWriter, _ *http.Request) {
 		answer(w, 200, metav1.APIResourceList{GroupVersion: "v1", APIResources: []metav1.APIResource{
-			{Name: "namespaces/status", Kind: "Namespace"}, {Name: "namespaces", Kind: "Namespace"},
-			{Name: "secrets", Kind: "Secret", Namespaced: true}, {Name: "configmaps", Kind: "ConfigMap", Namespaced: true},
+			{Name: "namespaces/status", Kind: "Namespace"},
+			{Name: "namespaces", Kind: "Namespace"},
+			{Name: "secrets", Kind: "Secret", Namespaced: true},
+			{Name: "configmaps", Kind: "ConfigMap", Namespaced: true},
 		}})
 	})
 	srv := httptest.NewServer(mux)

@@ -22,21 +22,21 @@ type Version struct {
 // Version asks for /version.
 func (c *Client) Version(ctx context.Context) (Version, error) {
 	before := time.Now()
-	resp, body, err := c.ask(ctx, "/version")
+	got, err := c.ask(ctx, "/version")
 	if err != nil {
 		return Version{}, err
 	}
-	if resp.StatusCode != http.StatusOK {
-		return Version{}, fmt.Errorf("ask %s for its version: %s", c.server, clean(resp.Status))
+	if got.code != http.StatusOK {
+		return Version{}, fmt.Errorf("ask %s for its version: %s", c.server, clean(got.status))
 	}
 	var doc struct {
 		GitVersion string `json:"gitVersion"`
 	}
-	if err := json.Unmarshal(body, &doc); err != nil || doc.GitVersion == "" {
+	if err := json.Unmarshal(got.body, &doc); err != nil || doc.GitVersion == "" {
 		return Version{}, &UnreachableError{c.server, "what answers is no API server: it has no version"}
 	}
 	v := Version{Git: clean(doc.GitVersion)}
-	if at, err := http.ParseTime(resp.Header.Get("Date")); err == nil {
+	if at, err := http.ParseTime(got.header.Get("Date")); err == nil {
 		v.Skew = skew(before, time.Now(), at)
 	}
 	return v, nil
@@ -57,43 +57,51 @@ func skew(before, after, at time.Time) time.Duration {
 // Unready asks for /readyz and returns the checks that fail; none if the server
 // is ready, or keeps the answer from this user.
 func (c *Client) Unready(ctx context.Context) ([]string, error) {
-	resp, body, err := c.ask(ctx, "/readyz?verbose")
+	got, err := c.ask(ctx, "/readyz?verbose")
 	if err != nil {
 		return nil, err
 	}
-	switch resp.StatusCode {
+	switch got.code {
 	case http.StatusOK, http.StatusForbidden, http.StatusNotFound:
 		return nil, nil
 	}
 	var out []string
-	for line := range strings.Lines(string(body)) {
+	for line := range strings.Lines(string(got.body)) {
 		if rest, ok := strings.CutPrefix(line, "[-]"); ok {
 			out = append(out, clean(strings.TrimSpace(rest)))
 		}
 	}
 	if len(out) == 0 {
-		out = []string{clean(resp.Status)}
+		out = []string{clean(got.status)}
 	}
 	return out[:min(len(out), maxReasons)], nil
 }
 
+// said is an answer, read and closed.
+type said struct {
+	code   int
+	status string
+	header http.Header
+	body   []byte
+}
+
 // ask gets a path of the server.
-func (c *Client) ask(ctx context.Context, path string) (*http.Response, []byte, error) {
+func (c *Client) ask(ctx context.Context, path string) (said, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(c.rest.Host, "/")+path, nil)
 	if err != nil {
-		return nil, nil, fmt.Errorf("ask %s: %w", c.server, err)
+		return said{}, fmt.Errorf("ask %s: %w", c.server, err)
 	}
 	resp, err := c.http.Do(req)
 	if err != nil {
-		return nil, nil, c.Explain(err)
+		return said{}, c.Explain(err)
 	}
 	defer resp.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxVersion))
 	if err != nil {
-		return nil, nil, c.Explain(err)
+		return said{}, c.Explain(err)
 	}
 	if resp.StatusCode == http.StatusUnauthorized {
-		return nil, nil, &UnauthorizedError{c.server}
+		return said{}, &UnauthorizedError{c.server}
 	}
-	return resp, body, nil
+	return said{resp.StatusCode, resp.Status, resp.Header, body}, nil
 }

@@ -115,7 +115,7 @@ func (w *work) chain(ctx context.Context, name string) (*install.Finding, error)
 func (w *work) verify(s *corev1.Secret) (string, error) {
 	list, err := parse(s.Data[corev1.TLSCertKey])
 	if err != nil {
-		return err.Error(), nil
+		return err.Error(), nil //nolint:nilerr // it is what is wrong with the certificate
 	}
 	if err := list[0].VerifyHostname(w.Issue); err != nil {
 		return cluster.Clean(err.Error()), nil
