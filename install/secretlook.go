@@ -4,8 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/url"
 	"os"
-	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -85,10 +85,24 @@ func (p *plan) vetSecret(name, ref string, raw []byte, err error) *SecretError {
 		return wrong(codeSecretForm, "it is no text")
 	case checkValue(def, s, p.patterns[name]) != nil: // whose error would show it
 		return wrong(codeSecretForm, "it is not a "+def.Type+" as the checklist wants it")
-	case held(def) && (len(s) < minSecret || slices.ContainsFunc(passwords(s), func(w string) bool { return len(w) < minSecret })):
+	case held(def) && tooShort(s):
 		return wrong(codeSecretShort, fmt.Sprintf("it, or the password in it, has fewer than %d bytes", minSecret))
 	}
 	return nil
+}
+
+// tooShort tells a secret, or a URL whose password is one. What is no proper URL
+// is left to the step that explains it.
+func tooShort(s string) bool {
+	if len(s) < minSecret {
+		return true
+	}
+	u, err := url.Parse(s)
+	if err != nil || u.Host == "" {
+		return false
+	}
+	pass, given := u.User.Password()
+	return given && pass != "" && len(pass) < minSecret
 }
 
 // cause is the last part of an error about a file: the reference names it.
