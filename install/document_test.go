@@ -236,7 +236,7 @@ func TestWrongSecretIsNotShown(t *testing.T) {
 	s.list.Inputs["cellar.password"] = in
 	rep := s.run()
 	f := item(t, rep, "boil").Findings[0]
-	if f.Code != "SEC-03" || f.Detail != "input cellar.password: env:CELLAR_PASSWORD: it is not a pgurl as the checklist wants it" || f.Fix == "" {
+	if f.Code != "IN-03" || f.Detail != "input cellar.password: env:CELLAR_PASSWORD: it is not a pgurl as the checklist wants it" || f.Fix == "" {
 		t.Errorf("%+v", f)
 	}
 }

@@ -102,16 +102,16 @@ func TestForesightOfSecrets(t *testing.T) {
 		words   string
 	}{
 		"good":           {"file:s", "long enough to be one", 0o600, "", ""},
-		"missing":        {"file:none", "", 0, "fail SEC-01", "no such file"},
-		"a directory":    {"file:.", "", 0, "fail SEC-01", "is a directory"},
-		"a device":       {"file:/dev/zero", "", 0, "fail SEC-01", "not a regular file"},
-		"empty":          {"file:s", "\n", 0o600, "fail SEC-02", "file:s"},
-		"binary":         {"file:s", "\xff\xfe\x00 key", 0o600, "fail SEC-03", "no text"},
-		"a NUL":          {"file:s", "key\x00key", 0o600, "fail SEC-03", "no text"},
-		"short":          {"file:s", "abc", 0o600, "fail SEC-05", "fewer than 4 bytes"},
-		"short password": {"file:s", "postgres://brewer:abc@db/x", 0o600, "fail SEC-05", "fewer than 4 bytes"},
-		"open":           {"file:s", "long enough to be one", 0o644, "warn SEC-04", "0644"},
-		"unset":          {"env:AIRLOCK_TEST_NO_SUCH", "", 0, "warn SEC-01", "not set"},
+		"missing":        {"file:none", "", 0, "fail IN-01", "no such file"},
+		"a directory":    {"file:.", "", 0, "fail IN-01", "is a directory"},
+		"a device":       {"file:/dev/zero", "", 0, "fail IN-01", "not a regular file"},
+		"empty":          {"file:s", "\n", 0o600, "fail IN-02", "file:s"},
+		"binary":         {"file:s", "\xff\xfe\x00 key", 0o600, "fail IN-03", "no text"},
+		"a NUL":          {"file:s", "key\x00key", 0o600, "fail IN-03", "no text"},
+		"short":          {"file:s", "abc", 0o600, "fail IN-05", "fewer than 4 bytes"},
+		"short password": {"file:s", "postgres://brewer:abc@db/x", 0o600, "fail IN-05", "fewer than 4 bytes"},
+		"open":           {"file:s", "long enough to be one", 0o644, "warn IN-04", "0644"},
+		"unset":          {"env:AIRLOCK_TEST_NO_SUCH", "", 0, "warn IN-01", "not set"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()

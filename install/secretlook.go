@@ -15,11 +15,11 @@ import (
 // Codes of what is wrong with a secret. They are the engine's own, the same in
 // every checklist, which may explain them in words of its own.
 const (
-	codeSecretUnread = "SEC-01"
-	codeSecretEmpty  = "SEC-02"
-	codeSecretForm   = "SEC-03"
-	codeSecretOpen   = "SEC-04" // a warning
-	codeSecretShort  = "SEC-05"
+	codeSecretUnread = "IN-01"
+	codeSecretEmpty  = "IN-02"
+	codeSecretForm   = "IN-03"
+	codeSecretOpen   = "IN-04" // a warning
+	codeSecretShort  = "IN-05"
 )
 
 // minSecret is the length in bytes below which a secret is refused: it protects
