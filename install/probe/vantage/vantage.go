@@ -26,6 +26,9 @@ const (
 	codeAnswer = "CLU-02"
 )
 
+// noImage says why nothing can run.
+const noImage = "the bundle carries none of Airlock (tools: in its definition)"
+
 // defaultTimeout is for pulling the image and running the probe.
 const defaultTimeout = 5 * time.Minute
 
@@ -79,6 +82,11 @@ func (p Probe) Run(ctx context.Context, in install.Input) (install.Result, error
 	if p.Probes[a.Run] == nil {
 		return install.Result{}, fmt.Errorf("cluster.probe cannot run %q; it can run %v", a.Run, slices.Sorted(maps.Keys(p.Probes)))
 	}
+	if a.Image == "" {
+		return install.Result{Findings: []install.Finding{{
+			Code: codeStart, Detail: noImage, Fields: map[string]string{"namespace": a.Namespace, "image": "Airlock's own image", "reason": noImage},
+		}}}, nil
+	}
 	with, _ := a.With.(map[string]any)
 	content, sum, err := pack(a.Run, clone(with), a.Files)
 	if err != nil {
@@ -131,7 +139,7 @@ func decode(in install.Input) (arguments, time.Duration, error) {
 	if err := in.Decode(&a); err != nil {
 		return a, 0, err
 	}
-	for name, v := range map[string]string{"kubeconfig": a.Kubeconfig, "namespace": a.Namespace, "image": a.Image, "run": a.Run} {
+	for name, v := range map[string]string{"kubeconfig": a.Kubeconfig, "namespace": a.Namespace, "run": a.Run} {
 		if v == "" {
 			return a, 0, fmt.Errorf("step argument %q is missing", name)
 		}

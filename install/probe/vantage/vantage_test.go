@@ -122,7 +122,6 @@ func TestRun(t *testing.T) {
 func TestRefused(t *testing.T) {
 	p := Probe{Probes: map[string]install.Probe{"look": look{}}}
 	for name, in := range map[string]install.Input{
-		"no image":       {With: map[string]any{"kubeconfig": "kc", "namespace": "ns", "run": "look"}},
 		"unknown probe":  {With: map[string]any{"kubeconfig": "kc", "namespace": "ns", "image": "i", "run": "cluster.probe"}},
 		"missing file":   arg(map[string]any{"ca": filepath.Join(t.TempDir(), "none")}, "ca"),
 		"not a path":     arg(map[string]any{"ca": map[string]any{}}, "ca"),
@@ -134,6 +133,10 @@ func TestRefused(t *testing.T) {
 		if _, err := p.Run(t.Context(), in); err == nil {
 			t.Errorf("%s is accepted", name)
 		}
+	}
+	none, err := p.Run(t.Context(), install.Input{With: map[string]any{"kubeconfig": "kc", "namespace": "ns", "run": "look"}})
+	if err != nil || len(none.Findings) != 1 || none.Findings[0].Code != codeStart || none.Findings[0].Detail != noImage {
+		t.Errorf("without an image: %+v, %v", none, err)
 	}
 	p.run = func(context.Context, kube.Config, kube.Job) ([]byte, error) {
 		return nil, &kube.JobError{Namespace: "ns", Reason: "ImagePullBackOff"}
