@@ -209,7 +209,7 @@ func (r *run) firstFinding(n *node, rec *itemRecord) string {
 		if f.Severity != SeverityFail {
 			continue
 		}
-		if m, ok := n.messages[f.Code]; ok {
+		if m, ok := n.message(f.Code); ok {
 			return fmt.Sprintf("%s: %s; %s", f.Code, m.cause.render(f.Fields), m.fix.render(f.Fields))
 		}
 		return f.Detail
@@ -231,6 +231,9 @@ func (d *Desk) signerOf(dr *Draft, keyID string) (By, error) {
 	for _, who := range r.opts.People {
 		if who.Fingerprint != keyID {
 			continue
+		}
+		if who.gone(r.opts.Now()) {
+			return By{}, &SignerError{Item: dr.Item, KeyID: keyID, Text: who.Name + " left on " + who.Left.Format(time.DateOnly), Roles: roles}
 		}
 		if len(roles) > 0 && !slices.Contains(roles, who.Role) {
 			others = append(others, who.Role)

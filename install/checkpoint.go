@@ -8,6 +8,8 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"slices"
+	"strings"
 	"time"
 )
 
@@ -61,73 +63,126 @@ func (s *store) checkpoint(o Options, at time.Time) (*Checkpoint, error) {
 // Verification is what VerifyState found.
 type Verification struct {
 	Head        Head
-	Checkpoints int  // how many there are, all good
-	Signed      bool // signatures were checked
-	Covered     bool // the last checkpoint covers the last entry
+	Checkpoints int      // how many there are
+	Good        int      // those whose signatures were checked
+	Unlisted    []string // the keys of the others, where signatures were checked
+	Signed      bool     // signatures were checked
+	Covered     bool     // a checkpoint covers the last entry, a good one where they were checked
+	CoveredTo   int64    // the last entry that a good one covers
+	Missing     bool     // the last run ended, and nothing signed says so
+}
+
+// ErrUnlisted is what a check of signatures gives for a key that it does not
+// know: nothing is said of the signature then.
+var ErrUnlisted = errors.New("the site does not list that key")
+
+// UnlistedError is a record that is signed by keys which the site does not list,
+// so that nobody can say whether it is as it was written.
+type UnlistedError struct{ Keys []string }
+
+func (e *UnlistedError) Error() string {
+	return "ledger: it is signed by " + strings.Join(e.Keys, ", ") + ", which the site does not list: nothing can be said of it"
+}
+
+// CheckBy returns a check of checkpoints by the keys of people. A person who has
+// left signed what is older than that.
+func CheckBy(people []Person) func(keyID string, payload, sig []byte) error {
+	return func(keyID string, payload, sig []byte) error {
+		for _, who := range people {
+			if who.Fingerprint != keyID {
+				continue
+			}
+			if err := who.Check(payload, sig); err != nil {
+				return err
+			}
+			var c Checkpoint
+			if err := json.Unmarshal(payload, &c); err != nil {
+				return err
+			}
+			if at, err := time.Parse(time.RFC3339, c.At); err != nil || who.gone(at) {
+				return fmt.Errorf("%s signed it at %s, and left on %s", who.Name, c.At, who.Left.Format(time.DateOnly))
+			}
+			return nil
+		}
+		return ErrUnlisted
+	}
 }
 
 // VerifyState checks a state directory that is not in use: the ledger's chain,
-// that it reaches what run.json knows and says the same of each item, the data of every entry by digest, and
-// every checkpoint against the entry it names. check verifies a checkpoint's
-// signature; with it the last entry must be covered by a signed checkpoint. Nil
-// leaves signatures unchecked: then whoever can write the directory can also
+// that it reaches what run.json knows and says the same of each item, the data of every entry by digest, the
+// last report, and every checkpoint against the entry it names. check verifies a checkpoint's
+// signature, and says [ErrUnlisted] of a key that it does not know; with it the last entry must be covered by a
+// checkpoint that is good. Nil leaves signatures unchecked: then whoever can write the directory can also
 // have written all of it anew, unless a head that was kept elsewhere, as on a
 // printed report, is given with kept. What does not fit gives a *LedgerError.
 func VerifyState(dir string, check func(keyID string, payload, sig []byte) error, kept ...Head) (*Verification, error) {
-	root, err := os.OpenRoot(dir)
-	if err != nil {
-		return nil, fmt.Errorf("open state directory: %w", err)
-	}
-	defer root.Close()
-	var last Entry
-	v, points, err := verifyState(root, nil, func(e Entry) error {
-		last = e
-		return checkKept(root, e)
-	}, kept...)
-	if err != nil {
-		return nil, err
-	}
-	if err := checkReport(root, last); err != nil {
-		return nil, err
-	}
-	if err := checkSignatures(points, check); err != nil || check == nil {
-		return v, err
-	}
+	v, points, _, err := examine(dir, check, kept...)
 	switch {
+	case err != nil:
+		return nil, err
+	case check == nil:
+		return v, nil
 	case len(points) == 0:
 		return nil, &LedgerError{Text: "it has no signed checkpoint, so the key says nothing of it: the site has no identity, or " + fileCheckpoints + " was removed"}
-	case !v.Covered:
-		return nil, &LedgerError{Text: fmt.Sprintf("the last signed checkpoint is of entry %d, the ledger has %d: what came after is not signed, as after a killed run, or checkpoints were removed", points[len(points)-1].Seq, v.Head.Seq)}
+	case v.Covered:
+		return v, nil
+	case len(v.Unlisted) > 0 && points[len(points)-1].Seq == v.Head.Seq:
+		return nil, &UnlistedError{Keys: v.Unlisted}
 	}
-	v.Signed = true
+	return nil, &LedgerError{Text: fmt.Sprintf("the last signed checkpoint is of entry %d, the ledger has %d: what came after is not signed, as after a killed run, or checkpoints were removed", v.CoveredTo, v.Head.Seq)}
+}
+
+// VerifyListed is [VerifyState] for a site that lists keys: what they can check
+// has to be good, and the end may be uncovered, as a killed run leaves it. Where
+// identity says that the site has one, the ledger must have a checkpoint by a
+// listed key as soon as it shows that there was one; keys that are not listed
+// give an *UnlistedError then.
+func VerifyListed(dir string, identity bool, check func(keyID string, payload, sig []byte) error, kept ...Head) (*Verification, error) {
+	v, _, t, err := examine(dir, check, kept...)
+	switch {
+	case err != nil:
+		return nil, err
+	case !identity || v.Good > 0:
+		return v, nil
+	case len(v.Unlisted) > 0:
+		return nil, &UnlistedError{Keys: v.Unlisted}
+	case t.missing:
+		return nil, &LedgerError{Text: "it has no signed checkpoint, although runs with an identity have ended: " + fileCheckpoints + " was removed"}
+	}
 	return v, nil
 }
 
-// VerifyListed is [VerifyState] for a site that lists keys: every checkpoint must
-// be by one of them and there must be one, but the end may be uncovered, as a
-// killed run leaves it.
-func VerifyListed(dir string, check func(keyID string, payload, sig []byte) error, kept ...Head) (*Verification, error) {
-	v, err := VerifyState(dir, nil, kept...)
-	if err != nil || v.Covered {
-		if err == nil {
-			v, err = VerifyState(dir, check, kept...)
-		}
-		return v, err
-	}
+// examine is what VerifyState and VerifyListed have in common.
+func examine(dir string, check func(keyID string, payload, sig []byte) error, kept ...Head) (*Verification, []Checkpoint, *trace, error) {
 	root, err := os.OpenRoot(dir)
 	if err != nil {
-		return nil, fmt.Errorf("open state directory: %w", err)
+		return nil, nil, nil, fmt.Errorf("open state directory: %w", err)
 	}
 	defer root.Close()
-	points, err := readCheckpoints(root)
+	t, last := newTrace(), Entry{}
+	v, points, err := verifyState(root, nil, func(e Entry) error {
+		last = e
+		if err := t.add(e); err != nil {
+			return err
+		}
+		return checkKept(root, e)
+	}, kept...)
 	if err != nil {
-		return nil, err
+		return nil, nil, nil, err
 	}
-	if len(points) == 0 {
-		return nil, &LedgerError{Text: "it has no signed checkpoint, although the site lists keys: " + fileCheckpoints + " was removed, or nothing was signed yet"}
+	if err := checkReport(root, t.ended, last); err != nil {
+		return nil, nil, nil, err
 	}
-	v.Signed = true
-	return v, checkSignatures(points, check)
+	s, err := checkSignatures(points, check)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	v.Missing = t.open && !v.Covered && len(points) == 0
+	if check != nil {
+		v.Signed, v.Good, v.Unlisted, v.CoveredTo = true, s.good, s.unlisted, s.to
+		v.Covered = s.to > 0 && s.to == v.Head.Seq
+	}
+	return v, points, t, nil
 }
 
 // checkKept checks the artifacts that the end of an item names.
@@ -153,24 +208,33 @@ func checkKept(root *os.Root, e Entry) error {
 	return nil
 }
 
-// checkReport checks report.json where the last entry names it: a run that was
-// killed later may have begun another.
-func checkReport(root *os.Root, last Entry) error {
-	if last.Event != eventRunFinished {
+// checkReport checks report.json against the end of the last run that had one.
+// A process that dies between that entry and the file leaves the one before; its
+// own lies in artifacts/ already, and the next start puts it in its place.
+func checkReport(root *os.Root, end *runEnd, last Entry) error {
+	if end == nil {
 		return nil
 	}
-	var end runEnd
-	err := json.Unmarshal(last.Data, &end)
-	if err == nil {
-		var raw []byte
-		if raw, err = readFrom(root, fileReport, maxReport); err == nil && sumOf(raw) != end.Report {
-			err = errors.New("the report was changed")
+	raw, err := readFrom(root, fileReport, maxReport)
+	switch {
+	case err == nil && sumOf(raw) == end.Report:
+		return nil
+	case last.Event == eventRunFinished && diedAt(root, last.Seq):
+		if _, kept := readArtifact(root, end.Report); kept == nil {
+			return nil
 		}
 	}
-	if err != nil {
-		return &LedgerError{Line: int(last.Seq), Text: fileReport + ": " + err.Error()}
+	if err == nil {
+		err = errors.New("the report was changed")
 	}
-	return nil
+	return &LedgerError{Line: int(last.Seq), Text: fileReport + ": " + err.Error()}
+}
+
+// diedAt reports whether a process died after it wrote entry seq and before
+// run.json said so.
+func diedAt(root *os.Root, seq int64) bool {
+	run, err := readSnapshot(root)
+	return err == nil && run != nil && run.Ledger.Seq < seq
 }
 
 // verifyState checks everything but signatures and gives each entry to visit.
@@ -288,18 +352,36 @@ func readCheckpoints(root *os.Root) ([]Checkpoint, error) {
 	}
 }
 
-func checkSignatures(points []Checkpoint, check func(keyID string, payload, sig []byte) error) error {
+// signatures is what a check of checkpoints found.
+type signatures struct {
+	good     int
+	to       int64    // the last entry that a good one covers
+	unlisted []string // the keys of others
+}
+
+// checkSignatures checks every checkpoint whose key is known. One that is bad
+// gives a *LedgerError.
+func checkSignatures(points []Checkpoint, check func(keyID string, payload, sig []byte) error) (signatures, error) {
+	var s signatures
 	if check == nil {
-		return nil
+		return s, nil
 	}
 	for i, c := range points {
 		payload, err := c.Payload()
 		if err != nil {
-			return err
+			return s, err
 		}
-		if err := check(c.KeyID, payload, c.Sig); err != nil {
-			return &LedgerError{Text: fmt.Sprintf("checkpoint %d at entry %d: %s", i+1, c.Seq, err)}
+		switch err := check(c.KeyID, payload, c.Sig); {
+		case errors.Is(err, ErrUnlisted):
+			if !slices.Contains(s.unlisted, c.KeyID) {
+				s.unlisted = append(s.unlisted, c.KeyID)
+			}
+		case err != nil:
+			return s, &LedgerError{Text: fmt.Sprintf("checkpoint %d at entry %d: %s", i+1, c.Seq, err)}
+		default:
+			s.good++
+			s.to = max(s.to, c.Seq)
 		}
 	}
-	return nil
+	return s, nil
 }

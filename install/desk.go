@@ -74,9 +74,12 @@ func (d *Desk) open(ctx context.Context, b *verify.Bundle, o Options, st *store)
 	if d.release, err = d.r.guard(ctx, func(error) {}); err != nil {
 		return err
 	}
+	if err := d.r.compare(ctx); err != nil {
+		return err
+	}
 	d.r.mu.Lock()
 	defer d.r.mu.Unlock()
-	if err := errors.Join(d.r.noteLease(), d.r.leftovers(), d.r.distrust()); err != nil {
+	if err := errors.Join(d.r.st.mendReport(), d.r.noteLease(), d.r.leftovers(), d.r.distrust()); err != nil {
 		return err
 	}
 	return d.r.survey()
@@ -101,7 +104,7 @@ func LookDesk(ctx context.Context, o Options) (*Desk, error) {
 	}
 	d.r.mu.Lock()
 	defer d.r.mu.Unlock()
-	if err := d.r.survey(); err != nil {
+	if err := errors.Join(d.r.doubt(), d.r.survey()); err != nil {
 		return nil, errors.Join(err, st.close())
 	}
 	return d, nil
@@ -112,6 +115,9 @@ func (d *Desk) Close() error {
 	_ = d.release() // the lock against other machines runs out by itself
 	return d.r.st.close()
 }
+
+// Checklist is that of the last run.
+func (d *Desk) Checklist() *manifests.Checklist { return d.r.checklist }
 
 // Report says where everything stands now. It is not kept.
 func (d *Desk) Report() *Report {

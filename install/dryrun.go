@@ -2,6 +2,7 @@ package install
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -51,7 +52,7 @@ func (r *run) lookBack() error {
 	if r.st, err = lookStore(r.opts.State); err != nil || r.st == nil {
 		return err
 	}
-	if err := r.checkPeople(); err != nil {
+	if err := errors.Join(r.checkPeople(), r.doubt()); err != nil {
 		return err
 	}
 	for _, n := range r.plan.nodes {
@@ -177,8 +178,7 @@ func (r *run) look(ctx context.Context, n *node) (State, string, []findingRecord
 	a := &attempt{run: r, n: n, rec: &itemRecord{}, outputs: make(map[string]any)}
 	var err error
 	if a.secrets, err = r.secretsOf(n); err != nil {
-		a.add("", SeverityFail, Finding{Detail: err.Error()})
-		return StateFail, "", a.rec.Findings
+		return StateFail, "", r.secretFindings(err)
 	}
 	for _, s := range n.probes {
 		outputs := maps.Clone(r.outputs)

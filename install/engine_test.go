@@ -67,12 +67,14 @@ type shop struct {
 	err   map[string]error
 	seen  map[string]map[string]any
 	clock time.Time
-	hook  func(name string)
-	made  map[string]bool // what was done and is still there
-	does  map[string]bool // actions that say they changed something
-	place string
-	blind error // of Plan
-	doc   []byte
+
+	unseen bool // nobody can look whether an action was done
+	hook   func(name string)
+	made   map[string]bool // what was done and is still there
+	does   map[string]bool // actions that say they changed something
+	place  string
+	blind  error // of Plan
+	doc    []byte
 }
 
 func (s *shop) Codes() map[string][]string { return map[string][]string{"KET-01": {"name", "tool"}} }
@@ -89,7 +91,7 @@ func (s *shop) Apply(ctx context.Context, in Input) (Result, error) {
 
 func (s *shop) Plan(_ context.Context, in Input) (Change, error) {
 	name, _ := in.With["name"].(string)
-	return Change{Summary: "make " + name, Details: []string{fmt.Sprint(in.With["password"])}, Nothing: s.made[name]}, s.blind
+	return Change{Summary: "make " + name, Details: []string{fmt.Sprint(in.With["password"])}, Nothing: s.made[name] && !s.unseen, Unseen: s.unseen}, s.blind
 }
 
 func (s *shop) Grounds(Input) any { return s.place }
@@ -567,5 +569,26 @@ func TestMismatch(t *testing.T) {
 		if _, ok := errors.AsType[*MismatchError](err); !ok {
 			t.Errorf("%s: error %v, want *MismatchError", name, err)
 		}
+	}
+}
+
+// TestUnseenStands: what nobody can see is done again only where what it rests
+// on has changed.
+func TestUnseenStands(t *testing.T) {
+	t.Parallel()
+	s := newShop(t)
+	s.unseen = true
+	delete(s.list.Items[3].Outputs, "mash.key") // of the secret one is made again
+	s.list.Items[3].Steps[0].With["outputs"] = map[string]any{"mash.gravity": int64(12)}
+	s.run()
+	s.opts.Resume = true
+	s.run()
+	if slices.Contains(s.calls, "do boil") || slices.Contains(s.calls, "do mash") {
+		t.Errorf("nothing has changed, and it did %v", s.calls)
+	}
+	s.opts.Secret = func(string) ([]byte, error) { return []byte("another password"), nil }
+	s.run()
+	if !slices.Contains(s.calls, "do boil") {
+		t.Errorf("its password has changed, and it did %v", s.calls)
 	}
 }

@@ -37,7 +37,7 @@ func (r *run) execute(ctx context.Context, n *node) error {
 		rec.InputHash, err = r.inputHash(n, a.secrets)
 	}
 	if err != nil {
-		return r.end(n, StateFail, "", findingRecord{Severity: SeverityFail, Detail: r.redact.text(err.Error())})
+		return r.end(n, StateFail, "", r.secretFindings(err)...)
 	}
 	if err := r.st.record(id, eventStarted, map[string]any{"attempt": rec.Attempt, "input_hash": rec.InputHash}); err != nil {
 		return err
@@ -198,7 +198,7 @@ func (e *Engine) input(with map[string]any) Input {
 	if e.opts.State != "" {
 		secrets = filepath.Join(e.opts.State, dirSecrets)
 	}
-	return Input{With: with, Bundle: e.verified, Site: e.opts.SiteDir, Render: render, Secrets: secrets}
+	return Input{With: with, Bundle: e.verified, Site: e.opts.SiteDir, Render: render, Secrets: secrets, Values: e.opts.Values}
 }
 
 // add keeps a finding, no worse than the step's severity and without secrets.
@@ -329,7 +329,7 @@ func (a *attempt) keepOutput(name string, val any, secret bool) error {
 }
 
 // secretsOf resolves the secrets and PEM material that an item takes, and no
-// other. Errors name the input, never its value.
+// other. Errors, a *SecretError for each, name the input, never its value.
 func (e *Engine) secretsOf(n *node) (map[string]any, error) {
 	out := make(map[string]any)
 	var errs []error
@@ -340,19 +340,14 @@ func (e *Engine) secretsOf(n *node) (map[string]any, error) {
 			continue
 		}
 		raw, err := e.opts.Secret(ref)
-		if err != nil {
-			errs = append(errs, fmt.Errorf("input %s: %w", name, err))
+		if held(e.checklist.Inputs[name]) {
+			e.redact.add(name, string(raw))
+		}
+		if wrong := e.plan.vetSecret(name, ref, raw, err); wrong != nil {
+			errs = append(errs, wrong)
 			continue
 		}
-		def, val := e.checklist.Inputs[name], string(raw)
-		if held(def) {
-			e.redact.add(name, val)
-		}
-		if err := checkValue(def, val, e.plan.patterns[name]); err != nil {
-			errs = append(errs, fmt.Errorf("input %s: what %s holds is not a %s as the checklist wants it", name, ref, def.Type))
-			continue
-		}
-		out[name] = val
+		out[name] = string(raw)
 	}
 	return out, errors.Join(errs...)
 }
@@ -380,7 +375,8 @@ func (r *run) restore(n *node, rec *itemRecord) {
 }
 
 // stands says whether what an action did is still there, and if not why: each of
-// its steps looks, and must find nothing to do.
+// its steps looks, and must find nothing to do. What nobody can see stands: that
+// its inputs are the same was looked at before.
 func (r *run) stands(ctx context.Context, n *node) (bool, string) {
 	secrets, err := r.secretsOf(n)
 	if err != nil {
@@ -391,7 +387,7 @@ func (r *run) stands(ctx context.Context, n *node) (bool, string) {
 		switch {
 		case err != nil:
 			return false, r.redact.text(fmt.Sprintf("whether it is still done cannot be seen: step %s: %s", s.name, err))
-		case !c.Nothing:
+		case !c.Nothing && !c.Unseen:
 			return false, r.redact.text("what it did is not as it was left; to do again: " + c.Summary)
 		}
 	}

@@ -36,7 +36,8 @@ const (
 var types = []string{typeString, typeInt, typeBool, typeEnum, typeHostname, typeURL, typePgURL, typeCIDR, typePath, typePEM, typeSecret, typeList, typeMap}
 
 // builtin lists the inputs that every checklist has without declaring them.
-func builtin(site *manifests.Site, info verify.Info) map[string]any {
+// Relative paths of the site are relative to dir.
+func builtin(site *manifests.Site, dir string, info verify.Info) map[string]any {
 	in := map[string]any{
 		"platform":       site.Platform,
 		"airgap":         site.Airgap,
@@ -49,8 +50,15 @@ func builtin(site *manifests.Site, info verify.Info) map[string]any {
 	if site.Registry != nil {
 		in["site.registry"] = strings.TrimSuffix(site.Registry.To, "/")
 	}
-	if site.Kubernetes != nil && site.Kubernetes.Namespace != "" {
-		in["site.namespace"] = site.Kubernetes.Namespace
+	if k := site.Kubernetes; k != nil {
+		for name, value := range map[string]string{"namespace": k.Namespace, "context": k.Context} {
+			if value != "" {
+				in["site."+name] = value
+			}
+		}
+		if k.Kubeconfig != "" {
+			in["site.kubeconfig"] = sitePath(dir, strings.TrimPrefix(k.Kubeconfig, "file:"))
+		}
 	}
 	return in
 }
@@ -58,7 +66,7 @@ func builtin(site *manifests.Site, info verify.Info) map[string]any {
 // builtinTypes are the types of builtin's names.
 func builtinTypes() map[string]string {
 	t := map[string]string{"bundle.release": typeInt}
-	for _, name := range []string{"platform", "airgap", "site.name", "site.registry", "site.namespace", "bundle.product", "bundle.version", "bundle.digest"} {
+	for _, name := range []string{"platform", "airgap", "site.name", "site.registry", "site.namespace", "site.kubeconfig", "site.context", "bundle.product", "bundle.version", "bundle.digest"} {
 		t[name] = typeString
 	}
 	return t
@@ -76,7 +84,7 @@ func held(in manifests.Input) bool { return in.Secret || in.Type == typeSecret }
 // answer checks the site's inputs against the checklist and fills in defaults.
 // All problems come back together.
 func (p *plan) answer(site *manifests.Site, dir string, info verify.Info) (*answers, error) {
-	a := &answers{plain: builtin(site, info), refs: make(map[string]string)}
+	a := &answers{plain: builtin(site, dir, info), refs: make(map[string]string)}
 	var problems []Problem
 	complain := func(name, format string, args ...any) {
 		problems = append(problems, Problem{Where: "inputs." + name, Text: fmt.Sprintf(format, args...)})
@@ -99,7 +107,10 @@ func (p *plan) answer(site *manifests.Site, dir string, info verify.Info) (*answ
 			complain(name, "%s", err)
 		}
 	}
-	problems = append(problems, p.required(a)...)
+	wrong := func(m Problem) bool {
+		return slices.ContainsFunc(problems, func(o Problem) bool { return o.Where == m.Where }) // it is there, and told already
+	}
+	problems = append(problems, slices.DeleteFunc(p.required(a), wrong)...)
 	if len(problems) > 0 {
 		return nil, &InputError{Site: site.Name, Problems: problems}
 	}

@@ -30,6 +30,9 @@ type Options struct {
 	SiteDir string // relative paths in Site are relative to it; "" is the working directory
 	State   string // the state directory; created with mode 0700
 	Render  string // where steps put rendered files; "" is State/render
+	// Values are merged into the values of charts, after everything else. Kinds
+	// that use them let them count through Grounds.
+	Values []ValuesFile
 
 	Phases string   // "1-4", "p2,5"; with Items, what either names; both empty means everything
 	Items  []string // ids; a group stands for its children
@@ -58,9 +61,12 @@ type Options struct {
 	People []Person
 
 	// Guard keeps a second machine from installing the site at the same time;
+	// Compare holds the record against its copy before anything is done, and may
+	// warn or refuse with a *ForkError, any other error is a warning;
 	// Publish copies the record to where it survives this machine, and may warn.
-	// Either may be nil. A dry run calls neither.
+	// Each may be nil. A dry run calls none.
 	Guard   Guard
+	Compare func(ctx context.Context, p Published) (warning string, err error)
 	Publish func(ctx context.Context, p Published) (warning string, err error)
 
 	Actor    string           // who runs this, for the ledger
@@ -68,7 +74,7 @@ type Options struct {
 	Now      func() time.Time // nil means time.Now
 	Listener Listener
 
-	onWrite func() // for tests: called before and after each write to the state directory
+	onWrite func() error // for tests: called before and after each write to the state directory; an error is the disk's
 }
 
 // Event tells a listener what the engine does.

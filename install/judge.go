@@ -127,7 +127,7 @@ func lasts(a *manifests.Attestation) time.Duration {
 // against says why a statement whose signature was checked does not count now,
 // "" if it does.
 func (r *run) against(n *node, t *testimony, hash string, validFor time.Duration, roles []string) string {
-	ok, other := known(r.opts.People, t.By)
+	who, ok, other := known(r.opts.People, t.By)
 	now := r.opts.Now()
 	end, err := t.expiry(validFor)
 	at, _ := time.Parse(time.RFC3339, t.At) // expiry has parsed it
@@ -137,6 +137,8 @@ func (r *run) against(n *node, t *testimony, hash string, validFor time.Duration
 		return "the site gives that key another role"
 	case !ok:
 		return "the site does not list the key " + t.By.KeyFingerprint
+	case err == nil && (who.gone(at) || who.gone(t.entry)): // whoever signs can give an earlier date, the ledger's is another's
+		return "it was signed after " + who.Left.Format(time.DateOnly) + ", when " + who.Name + " left"
 	case len(roles) > 0 && !slices.Contains(roles, t.By.Role):
 		return fmt.Sprintf("role %s may not state it", t.By.Role)
 	case err != nil:

@@ -131,10 +131,11 @@ func TestDieAtWrite(t *testing.T) {
 	}
 	p := newWorld(t, os.Getenv(envKillPlace))
 	n := 0
-	p.opts.onWrite = func() {
+	p.opts.onWrite = func() error {
 		if n++; n == at {
 			os.Exit(99)
 		}
+		return nil
 	}
 	if rep := p.everything(); rep.Status != StatusDone {
 		t.Errorf("status %s:\n%s", rep.Status, rep.Text())

@@ -52,6 +52,16 @@ type Input struct {
 	// yet. A step hands on the path, not the secret. Empty in a dry run without
 	// a state directory.
 	Secrets string
+	// Values are the values files that the site gives for charts, see Options.
+	Values []ValuesFile
+}
+
+// ValuesFile is a values file that the site gives beside its answers. It may
+// hold secrets.
+type ValuesFile struct {
+	Chart string // the carried chart it is for; "" is the product's own
+	Name  string // for messages
+	Data  []byte
 }
 
 // Decode fills dst, a pointer to a struct with json tags, from With. Unknown
@@ -125,4 +135,7 @@ type Change struct {
 	Summary string   `json:"summary"`
 	Details []string `json:"details,omitempty"`
 	Nothing bool     `json:"nothing,omitempty"` // all is as wanted
+	// Unseen says that nobody can look whether it is done: then what an earlier run
+	// did stands as long as everything it rests on is the same.
+	Unseen bool `json:"unseen,omitempty"`
 }

@@ -82,14 +82,34 @@ type Published struct {
 	Known func(Head) bool
 }
 
+// ForkError is a copy of the site's record that does not lead to the one here:
+// it goes further, or is another. To go on would make two.
+type ForkError struct {
+	RunID string // of the copy
+	Head  Head   // of the copy
+	Have  Head   // of the record here
+	Where string // the place of the copy
+}
+
+func (e *ForkError) Error() string {
+	what := "is of another state directory"
+	if e.Head.Seq > e.Have.Seq {
+		what = "goes further than the one here or is of another state directory"
+	}
+	return fmt.Sprintf("the site's record in %s %s: it has entry %d of run %s, here the last is %d", e.Where, what, e.Head.Seq, e.RunID, e.Have.Seq)
+}
+
 // guarded runs f under the lock against other machines and copies the record
 // afterwards.
 func (r *run) guarded(ctx context.Context, f func(context.Context) (*Report, error)) (*Report, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	release, err := r.guard(ctx, cancel)
+	if err == nil {
+		err = r.compare(ctx)
+	}
 	if err != nil {
-		return nil, err
+		return nil, errors.Join(err, release())
 	}
 	report, err := f(ctx)
 	r.publish(ctx, report)
@@ -142,6 +162,42 @@ func (r *run) guard(ctx context.Context, lost func(error)) (release func() error
 	}, nil
 }
 
+// compare holds the record against its copy.
+func (r *run) compare(ctx context.Context) error {
+	if r.opts.Compare == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, guardTimeout, fmt.Errorf("no answer within %s", guardTimeout))
+	defer cancel()
+	warning, err := r.opts.Compare(ctx, r.published(r.opts.Now()))
+	if fork, ok := errors.AsType[*ForkError](err); ok {
+		return fork
+	}
+	if err != nil {
+		if ctx.Err() != nil {
+			err = context.Cause(ctx)
+		}
+		warning = "the record was not compared with its copy: " + r.redact.text(err.Error())
+	}
+	if warning != "" {
+		r.warnings = append(r.warnings, warning)
+	}
+	return nil
+}
+
+// published says what there is to copy, or to compare.
+func (r *run) published(at time.Time) Published {
+	hashes := r.st.memory.hashes
+	p := Published{
+		Dir: r.opts.State, Site: r.opts.Site.Name, Head: r.st.ledger.head, At: at,
+		Known: func(h Head) bool { return h.Seq > 0 && h.Seq <= int64(len(hashes)) && hashes[h.Seq-1] == h.Hash },
+	}
+	if r.st.run != nil {
+		p.RunID = r.st.run.RunID
+	}
+	return p
+}
+
 // noteLease writes down what became of the lock, where that is worth it.
 func (r *run) noteLease() error {
 	if r.leaseFact == nil {
@@ -168,11 +224,7 @@ func (r *run) publish(ctx context.Context, report *Report) {
 	}
 	ctx, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), limit, fmt.Errorf("no end after %s", limit))
 	defer cancel()
-	hashes := r.st.memory.hashes
-	warning, err := r.opts.Publish(ctx, Published{
-		Dir: r.opts.State, Site: r.opts.Site.Name, RunID: r.st.run.RunID, Head: r.st.ledger.head, At: report.FinishedAt,
-		Known: func(h Head) bool { return h.Seq > 0 && h.Seq <= int64(len(hashes)) && hashes[h.Seq-1] == h.Hash },
-	})
+	warning, err := r.opts.Publish(ctx, r.published(report.FinishedAt))
 	if err != nil {
 		if ctx.Err() != nil {
 			err = context.Cause(ctx)

@@ -122,3 +122,31 @@ func TestPublish(t *testing.T) {
 		t.Error("a dry run copied something")
 	}
 }
+
+// TestRecordIsComparedFirst: what the copy is not allows nothing to be done.
+func TestRecordIsComparedFirst(t *testing.T) {
+	t.Parallel()
+	p := newPub(t, "      mash.key: {type: string, secret: true}\n", "")
+	p.run()
+	before := strings.Join(ledgerLines(t, p.opts.State), "")
+	released := 0
+	p.opts.Guard = func(context.Context, Lease, func(error)) (*Hold, error) {
+		return &Hold{Release: func(context.Context) error { released++; return nil }}, nil
+	}
+	p.opts.Compare = func(_ context.Context, rec Published) (string, error) {
+		return "", &ForkError{Head: Head{Seq: rec.Head.Seq + 1}, Have: rec.Head}
+	}
+	if _, err := p.try(t.Context()); !errorIs[*ForkError](err) || len(p.calls) > 0 || released != 1 {
+		t.Errorf("error %v, calls %v, released %d", err, p.calls, released)
+	}
+	if _, err := OpenDesk(t.Context(), nil, p.opts); !errorIs[*ForkError](err) || released != 2 {
+		t.Errorf("a desk: %v, released %d", err, released)
+	}
+	if after := strings.Join(ledgerLines(t, p.opts.State), ""); after != before {
+		t.Error("something was written")
+	}
+	p.opts.Compare = func(context.Context, Published) (string, error) { return "", errors.New("no route to host") }
+	if rep := p.run(); !strings.Contains(strings.Join(rep.Warnings, " "), "not compared with its copy: no route to host") {
+		t.Errorf("warnings %q", rep.Warnings)
+	}
+}

@@ -25,6 +25,7 @@ const (
 	eventClockBack   = "clock-went-back" // the wall clock is behind the last entry
 	eventAttested    = "attested"        // a person signed a statement; the data is it
 	eventWaived      = "waived"          // a person signed a waiver; the data is it
+	eventUnsigned    = "unsigned"        // the last run ended, and died before it signed that
 	eventLease       = "lease"           // the lock against other machines was taken over, or could not be taken
 )
 
@@ -69,6 +70,15 @@ type Actor struct {
 type Head struct {
 	Seq  int64  `json:"seq"`
 	Hash string `json:"hash"`
+}
+
+// time is when e was written, the zero time where it does not say.
+func (e Entry) time() time.Time {
+	at, err := time.Parse(time.RFC3339Nano, e.At)
+	if err != nil {
+		return time.Time{}
+	}
+	return at
 }
 
 // sum returns the hash of e.
@@ -169,13 +179,16 @@ type ledger struct {
 	runID string
 	actor Actor
 	now   func() time.Time
+
+	broken error // why nothing more can be written
 }
 
 // append writes one entry and makes it durable. data is nil where it lies in
 // artifacts/.
 func (l *ledger) append(item, event, dataSHA256 string, data []byte) error {
+	at := l.now().UTC()
 	e := Entry{
-		Seq: l.head.Seq + 1, Prev: l.head.Hash, At: l.now().UTC().Format(time.RFC3339Nano),
+		Seq: l.head.Seq + 1, Prev: l.head.Hash, At: at.Format(time.RFC3339Nano),
 		RunID: l.runID, Item: item, Event: event, Actor: l.actor, DataSHA256: dataSHA256, Data: data,
 	}
 	sum, err := e.sum()
@@ -187,13 +200,18 @@ func (l *ledger) append(item, event, dataSHA256 string, data []byte) error {
 	if err != nil {
 		return err
 	}
-	if _, err := l.f.Write(line); err != nil {
-		return fmt.Errorf("append to ledger: %w", err)
+	// Half a line in front of the next one would look like a forgery: after a
+	// write that failed nothing more is written. The next start cuts it off.
+	if l.broken != nil {
+		return fmt.Errorf("append to ledger: %w", l.broken)
 	}
-	if err := l.f.Sync(); err != nil {
-		return fmt.Errorf("sync ledger: %w", err)
+	if _, l.broken = l.f.Write(line); l.broken != nil {
+		return fmt.Errorf("append to ledger: %w", l.broken)
 	}
-	l.head = Head{Seq: e.Seq, Hash: e.Hash}
+	if l.broken = l.f.Sync(); l.broken != nil {
+		return fmt.Errorf("sync ledger: %w", l.broken)
+	}
+	l.head, l.last = Head{Seq: e.Seq, Hash: e.Hash}, at
 	return nil
 }
 

@@ -25,8 +25,9 @@ type Question struct {
 func (q Question) Secret() bool { return held(q.Input) }
 
 // Questions lists what a checklist asks a site on its platform: the inputs of
-// the items that can apply there, by phase. Items whose condition is false
-// whatever else the site answers ask nothing. A checklist that is wrong gives a
+// the items that can apply there, by phase. Items and steps whose condition is
+// false whatever else the site answers ask nothing, and an input with platforms
+// is asked on those only. A checklist that is wrong gives a
 // *ChecklistError, a platform that it does not know a *MismatchError.
 func Questions(c *manifests.Checklist, site *manifests.Site, version string) ([]Question, error) {
 	if err := match(verify.Info{Info: bundle.Info{Product: c.Product}}, c, site); err != nil {
@@ -40,6 +41,7 @@ func Questions(c *manifests.Checklist, site *manifests.Site, version string) ([]
 	blank := &manifests.Site{Name: site.Name, Platform: site.Platform, Airgap: site.Airgap, Registry: site.Registry, Kubernetes: site.Kubernetes}
 	a := p.defaults(blank, version)
 	vars := a.vars(nil, nil)
+	known := map[string]any{"in.platform": site.Platform, "in.airgap": site.Airgap}
 	var out []Question
 	index := make(map[string]int)
 	ask := func(n *node, name string) {
@@ -64,10 +66,10 @@ func Questions(c *manifests.Checklist, site *manifests.Site, version string) ([]
 		out = append(out, q)
 	}
 	for _, n := range p.inPhases() {
-		if n.item.Kind == manifests.ItemGroup || n.never(site, vars) {
+		if n.item.Kind == manifests.ItemGroup || n.never(known) {
 			continue
 		}
-		for _, name := range p.asks(n) {
+		for _, name := range p.asks(n, known) {
 			ask(n, name)
 		}
 	}
@@ -83,19 +85,26 @@ func (p *plan) inPhases() []*node {
 	return slices.SortedStableFunc(slices.Values(p.nodes), func(a, b *node) int { return number[a.item.Phase] - number[b.item.Phase] })
 }
 
-// asks are the declared inputs that n uses, and those that decide whether they
-// are required.
-func (p *plan) asks(n *node) []string {
+// asks are the declared inputs that n uses where known is all that is known of
+// the site, and those that decide whether they are required. What only steps
+// read that cannot run there is not used, nor is what an input says it is not
+// for.
+func (p *plan) asks(n *node, known map[string]any) []string {
 	var out []string
+	platform := known["in.platform"]
 	var add func(refs []string)
 	add = func(refs []string) {
 		for _, r := range refs {
 			name, isIn := strings.CutPrefix(r, "in.")
-			if _, declared := p.checklist.Inputs[name]; !isIn || !declared || slices.Contains(out, name) {
+			def, declared := p.checklist.Inputs[name]
+			if !isIn || !declared || slices.Contains(out, name) {
+				continue
+			}
+			if len(def.Platforms) > 0 && !slices.ContainsFunc(def.Platforms, func(s string) bool { return s == platform }) {
 				continue
 			}
 			if x := p.requiredWhen[name]; x != nil {
-				add(slices.DeleteFunc(slices.Clone(x.Refs()), func(s string) bool { return s == r }))
+				add(slices.DeleteFunc(undecided(x, known), func(s string) bool { return s == r }))
 			}
 			if !slices.Contains(out, name) {
 				out = append(out, name)
@@ -103,23 +112,65 @@ func (p *plan) asks(n *node) []string {
 		}
 	}
 	for at := n.parent; at != nil; at = at.parent {
-		add(at.refs)
+		add(at.uses(known))
 	}
-	add(n.refs)
+	add(n.uses(known))
 	return out
 }
 
-// never reports whether n does not apply at a site, whatever it answers: by
-// platform, or by a condition over nothing but what the site is.
-func (n *node) never(site *manifests.Site, vars expr.Vars) bool {
-	for at := n; at != nil; at = at.parent {
-		if p := at.item.Platforms; len(p) > 0 && !slices.Contains(p, site.Platform) {
-			return true
+// uses are n's refs without those of steps that cannot run, of expressions whose
+// value is known, and without the inputs that it lists for such steps only.
+func (n *node) uses(known map[string]any) []string {
+	var used, idle []string
+	keep := func(x *expr.Expr) {
+		refs := undecided(x, known)
+		used = append(used, refs...)
+		if len(refs) == 0 {
+			idle = append(idle, x.Refs()...)
 		}
-		if at.when == nil || slices.ContainsFunc(at.when.Refs(), func(r string) bool { return r != "in.platform" && r != "in.airgap" }) {
+	}
+	values := []*expr.Value{n.statement}
+	for _, s := range slices.Concat(n.steps, n.probes) {
+		if s.when != nil && s.when.Never(known) {
+			idle = append(idle, s.when.Refs()...)
+			for _, x := range s.with.Exprs() {
+				idle = append(idle, x.Refs()...)
+			}
 			continue
 		}
-		if ok, err := at.when.Bool(vars); err == nil && !ok {
+		if s.when != nil {
+			keep(s.when)
+		}
+		values = append(values, s.with)
+	}
+	if n.when != nil {
+		keep(n.when)
+	}
+	for _, v := range values {
+		for _, x := range v.Exprs() {
+			keep(x)
+		}
+	}
+	return slices.DeleteFunc(slices.Clone(n.refs), func(r string) bool { return slices.Contains(idle, r) && !slices.Contains(used, r) })
+}
+
+// undecided are the names that x depends on, none where what is known decides
+// it.
+func undecided(x *expr.Expr, known map[string]any) []string {
+	if _, ok := x.Decided(known); ok {
+		return nil
+	}
+	return slices.Clone(x.Refs())
+}
+
+// never reports whether n does not apply where known is what is known of the
+// site, whatever else it answers.
+func (n *node) never(known map[string]any) bool {
+	for at := n; at != nil; at = at.parent {
+		if p := at.item.Platforms; len(p) > 0 && !slices.ContainsFunc(p, func(s string) bool { return s == known["in.platform"] }) {
+			return true
+		}
+		if at.when != nil && at.when.Never(known) {
 			return true
 		}
 	}
@@ -129,7 +180,7 @@ func (n *node) never(site *manifests.Site, vars expr.Vars) bool {
 // defaults are the answers of a site that answers nothing.
 func (p *plan) defaults(site *manifests.Site, version string) *answers {
 	info := verify.Info{Info: bundle.Info{Product: p.checklist.Product, Version: version}}
-	a := &answers{plain: builtin(site, info), refs: make(map[string]string)}
+	a := &answers{plain: builtin(site, "", info), refs: make(map[string]string)}
 	for name, def := range p.checklist.Inputs {
 		if v := def.DefaultFor(version); v != nil {
 			if val, err := expr.Normalize(v); err == nil {
@@ -138,23 +189,6 @@ func (p *plan) defaults(site *manifests.Site, version string) *answers {
 		}
 	}
 	return a
-}
-
-// CheckSite checks a site's answers against a checklist without a bundle: names,
-// types, patterns and what is required. Mistakes of the site give an
-// *InputError, of the checklist a *ChecklistError, and a platform that it does
-// not know a *MismatchError.
-func CheckSite(c *manifests.Checklist, site *manifests.Site, dir, version string) error {
-	info := verify.Info{Info: bundle.Info{Product: c.Product, Version: version}}
-	if err := match(info, c, site); err != nil {
-		return err
-	}
-	p, err := compile(c, nil, nil)
-	if err != nil {
-		return err
-	}
-	_, err = p.answer(site, dir, info)
-	return err
 }
 
 // Checklist returns the one checklist that a verified bundle carries.

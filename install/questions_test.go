@@ -2,6 +2,7 @@ package install
 
 import (
 	"errors"
+	"slices"
 	"testing"
 
 	"github.com/airlock-project/airlock/manifests"
@@ -74,5 +75,43 @@ func TestDefaultsByVersion(t *testing.T) {
 		if got := s.seen["look kettle.example.internal"]["size"]; got != want {
 			t.Errorf("version %s: size %v, want %v", version, got, want)
 		}
+	}
+}
+
+// What cannot run on a platform asks nothing there, though its item does.
+func TestQuestionsOfStepsThatCannotRun(t *testing.T) {
+	t.Parallel()
+	s := newShop(t)
+	for i := range s.list.Items {
+		item := &s.list.Items[i]
+		if item.ID != "clean-kettle" {
+			continue
+		}
+		item.Inputs = []string{"hops.kind", "hops.supplier", "cellar.url"}
+		item.Probes = append(item.Probes,
+			manifests.Step{ID: "far", Run: "look", When: `in.platform == "eks" && has(in.cellar.url)`, With: map[string]any{"url": "${in.cellar.url}"}},
+			manifests.Step{ID: "near", Run: "look", When: `in.platform == "eks" || in.hops.kind == "citra"`, With: map[string]any{"other": `${in.platform == "eks" && has(in.hops.supplier)}`}})
+	}
+	for platform, want := range map[string]map[string]bool{
+		"onprem": {"hops.kind": true, "hops.supplier": false, "cellar.url": false},
+		"eks":    {"hops.kind": true, "hops.supplier": true, "cellar.url": true},
+	} {
+		list, err := Questions(s.list, &manifests.Site{Name: "cellar", Platform: platform, Airgap: "isolated"}, "v1")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for name, asked := range want {
+			if got := slices.ContainsFunc(list, func(q Question) bool { return q.Name == name }); got != asked {
+				t.Errorf("%s asks for %s: %v, want %v", platform, name, got, asked)
+			}
+		}
+	}
+	// An input says itself where it is asked.
+	in := s.list.Inputs["kettle.size"]
+	in.Platforms = []string{"eks"}
+	s.list.Inputs["kettle.size"] = in
+	list, err := Questions(s.list, &manifests.Site{Name: "cellar", Platform: "onprem", Airgap: "isolated"}, "v1")
+	if err != nil || slices.ContainsFunc(list, func(q Question) bool { return q.Name == "kettle.size" }) {
+		t.Errorf("%v, %v", list, err)
 	}
 }

@@ -146,6 +146,9 @@ func (r *run) report(stopped bool) *Report {
 		out.Phases = append(out.Phases, pr)
 	}
 	out.Warnings = slices.Clone(r.warnings)
+	if r.st != nil {
+		out.Warnings = append(out.Warnings, r.st.backward...)
+	}
 	out.Left = r.left()
 	out.Status = r.status()
 	switch {
@@ -173,7 +176,7 @@ func (r *run) itemReport(n *node) ItemReport {
 		out.Group = n.parent.item.ID
 	}
 	for i, f := range rec.Findings {
-		if m, ok := n.messages[f.Code]; ok {
+		if m, ok := n.message(f.Code); ok {
 			fr := &out.Findings[i]
 			fr.Cause, fr.Fix, fr.Doc = m.cause.render(f.Fields), m.fix.render(f.Fields), m.doc
 		}
@@ -204,7 +207,7 @@ func (r *run) firstFix(n *node, rec *itemRecord) string {
 		if f.Severity != SeverityFail {
 			continue
 		}
-		if m, ok := n.messages[f.Code]; ok {
+		if m, ok := n.message(f.Code); ok {
 			return f.Code + ": " + m.fix.render(f.Fields)
 		}
 		return f.Detail

@@ -60,3 +60,22 @@ func TestReportHTMLDryRun(t *testing.T) {
 		t.Errorf("page of a dry run:\n%s", page)
 	}
 }
+
+// TestReportsShowWhatWasSaid: the page has the text that people signed, the text
+// report the rows as the checklist's document has them.
+func TestReportsShowWhatWasSaid(t *testing.T) {
+	t.Parallel()
+	p := newPub(t, "seed_row: Clean the kettle", "seed_row: Clean the kettle\n    title: Kettle without rust")
+	p.run()
+	rep := p.mustAttest(p.alice)
+	raw, err := rep.HTML()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(string(raw), "“I drank from kettle.example.internal”") {
+		t.Error("the page lacks the statement")
+	}
+	if text := rep.Text(); !strings.Contains(text, "clean-kettle  Clean the kettle: Kettle without rust") {
+		t.Errorf("the text lacks the row:\n%s", text)
+	}
+}

@@ -38,6 +38,11 @@ func ReadReport(dir string) (*Report, error) {
 		return h.unfinished(v.Head)
 	}
 	raw, err := readFrom(root, fileReport, maxReport)
+	if (err != nil || sumOf(raw) != h.ended.Report) && diedAt(root, v.Head.Seq) {
+		if kept, keptErr := readArtifact(root, h.ended.Report); keptErr == nil {
+			raw, err = kept, nil // a kill between the entry and the file
+		}
+	}
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil, &LedgerError{Line: int(v.Head.Seq), Text: "it names a report, but " + fileReport + " is gone"}
@@ -86,7 +91,8 @@ type runStart struct {
 		Version string `json:"version"`
 		Release int64  `json:"release"`
 	} `json:"bundle"`
-	Checklist string `json:"checklist"`
+	Checklist string   `json:"checklist"`
+	Groups    []string `json:"groups"` // ids of the checklist's groups, null where the run did not write them down
 	Site      struct {
 		Name     string `json:"name"`
 		Platform string `json:"platform"`

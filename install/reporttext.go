@@ -71,7 +71,7 @@ func (rep *Report) textItem(p func(string, ...any), item ItemReport) {
 	if item.Group != "" {
 		indent = "  "
 	}
-	p("  %s%-11s %s  %s%s", indent, item.State, item.ID, printable(item.Title), item.took())
+	p("  %s%-11s %s  %s%s", indent, item.State, item.ID, printable(item.names()), item.took())
 	if item.Reason != "" {
 		p("  %s            %s", indent, printable(item.Reason))
 	}
@@ -93,6 +93,14 @@ func (rep *Report) textItem(p func(string, ...any), item ItemReport) {
 			p("  %s              %s", indent, printable(d))
 		}
 	}
+}
+
+// names is the row as the checklist's document has it, and what it is about.
+func (item ItemReport) names() string {
+	if item.SeedRow == "" || item.SeedRow == item.Title {
+		return item.Title
+	}
+	return item.SeedRow + ": " + item.Title
 }
 
 // line is a finding in one line.

@@ -177,7 +177,7 @@ func (r *run) begin() error {
 		}
 	}
 	r.st.run, r.st.ledger.runID = snap, snap.RunID
-	if err := errors.Join(r.checkPeople(), r.keepChecklist()); err != nil {
+	if err := errors.Join(r.checkPeople(), r.keepChecklist(), r.st.mendReport()); err != nil {
 		return err
 	}
 	if old == nil {
@@ -209,7 +209,14 @@ func (r *run) facts() map[string]any {
 	for i, s := range d.Signers {
 		signers[i] = map[string]any{"name": s.Name, "role": s.Role, "fingerprint": s.Fingerprint}
 	}
+	groups := []string{}
+	for _, n := range r.plan.nodes {
+		if n.item.Kind == manifests.ItemGroup {
+			groups = append(groups, n.item.ID)
+		}
+	}
 	return map[string]any{
+		"groups":    groups,
 		"decision":  map[string]any{"policy": d.Policy, "signers": signers},
 		"bundle":    map[string]any{"digest": info.Digest.String(), "product": info.Product, "version": info.Version, "release": info.Release},
 		"checklist": r.source,
@@ -220,17 +227,11 @@ func (r *run) facts() map[string]any {
 }
 
 // leftovers records what a process that died left: a torn line that was cut
-// off, items still running, a clock that went back.
+// off, and items still running.
 func (r *run) leftovers() error {
 	st := r.st
 	if len(st.cut) > 0 {
 		if err := st.record("", eventRepaired, map[string]any{"bytes": len(st.cut), "sha256": sumOf(st.cut)}); err != nil {
-			return err
-		}
-	}
-	if last := st.ledger.last; r.started.Before(last) {
-		fact := map[string]any{"last": last.Format(time.RFC3339), "now": r.started.Format(time.RFC3339)}
-		if err := st.record("", eventClockBack, fact); err != nil {
 			return err
 		}
 	}
@@ -426,16 +427,17 @@ func (r *run) conclude(n *node, rec *itemRecord) error {
 	return r.st.save()
 }
 
-// finish closes the run: the report, an entry with its outcome and the report's
-// digest, and a checkpoint over both. A process that dies before the entry
-// leaves a run that did not end.
+// finish closes the run: the report in artifacts/, an entry with its outcome and
+// the report's digest, report.json, and a checkpoint over the entry. A process
+// that dies before the entry leaves a run that did not end; after it, the next
+// start finds the report by its digest.
 func (r *run) finish(interrupted bool) (*Report, error) {
 	report := r.report(interrupted)
 	raw, err := report.JSON()
 	if err != nil {
 		return report, err
 	}
-	if err := r.st.writeFile(fileReport, raw); err != nil {
+	if _, err := r.st.keep(raw); err != nil {
 		return report, err
 	}
 	fact := map[string]any{"status": string(report.Status), "interrupted": interrupted, "report": sumOf(raw), "key_id": r.opts.KeyID}
@@ -444,7 +446,7 @@ func (r *run) finish(interrupted bool) (*Report, error) {
 	}
 	head := r.st.ledger.head
 	report.Ledger = &head
-	if err := r.st.save(); err != nil {
+	if err := errors.Join(r.st.writeFile(fileReport, raw), r.st.save()); err != nil {
 		return report, err
 	}
 	report.Checkpoint, err = r.st.checkpoint(r.opts, r.opts.Now())

@@ -2,6 +2,7 @@ package install
 
 import (
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"net/url"
 	"os"
@@ -16,6 +17,9 @@ import (
 // maxSecret bounds a secret: a key or a token, not a disk.
 const maxSecret = 1 << 20
 
+// errUnset is a secret in a variable of the environment that is not there.
+var errUnset = errors.New("the variable is not set")
+
 // SecretsFrom resolves secret references: env:NAME from the environment and
 // file:PATH from a file of at most 1 MiB, relative to dir. Line ends at the end
 // of a value are dropped. An error names the reference, never the value.
@@ -26,7 +30,7 @@ func SecretsFrom(dir string) func(ref string) ([]byte, error) {
 		case "env":
 			v, ok := os.LookupEnv(name)
 			if !ok {
-				return nil, fmt.Errorf("read secret %s: the variable is not set", ref)
+				return nil, fmt.Errorf("read secret %s: %w", ref, errUnset)
 			}
 			return []byte(strings.TrimRight(v, "\r\n")), nil
 		case "file":
@@ -89,6 +93,9 @@ func (r *redactor) add(name, value string) {
 		r.seen = make(map[string]bool)
 	}
 	for _, s := range shapes {
+		if len(s) < minSecret {
+			continue // refused where it is the site's; its letters are those of every text
+		}
 		quoted := strconv.Quote(s)
 		for _, form := range []string{
 			s, quoted[1 : len(quoted)-1], jsonText(s), url.QueryEscape(s), url.PathEscape(s), url.UserPassword("", s).String()[1:],

@@ -79,13 +79,21 @@ func TestVerifyListed(t *testing.T) {
 	p.run()
 	good := func(string, []byte, []byte) error { return nil }
 	stranger := func(string, []byte, []byte) error { return errors.New("a stranger") }
-	if _, err := VerifyListed(p.opts.State, stranger); !errorIs[*LedgerError](err) {
+	if _, err := VerifyListed(p.opts.State, true, stranger); !errorIs[*LedgerError](err) {
+		t.Errorf("bad: %v", err)
+	}
+	nobody := func(string, []byte, []byte) error { return ErrUnlisted }
+	if _, err := VerifyListed(p.opts.State, true, nobody); !errorIs[*UnlistedError](err) {
 		t.Errorf("foreign: %v", err)
 	}
+	if v, err := VerifyListed(p.opts.State, false, nobody); err != nil || v.Good != 0 || len(v.Unlisted) != 1 || v.Covered {
+		t.Errorf("foreign, without an identity: %+v, %v", v, err)
+	}
+	p.run()
 	if err := os.Remove(filepath.Join(p.opts.State, fileCheckpoints)); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := VerifyListed(p.opts.State, good); !errorIs[*LedgerError](err) {
+	if _, err := VerifyListed(p.opts.State, true, good); !errorIs[*LedgerError](err) {
 		t.Errorf("gone: %v", err)
 	}
 }

@@ -144,14 +144,17 @@ type store struct {
 	traced *trace // of the ledger as it was opened
 	cut    []byte // a torn line found at open, no longer in the file
 
-	onWrite func() // for tests: called before and after each write
+	backward []string // what to say of a clock that went back
+
+	onWrite func() error // for tests, see Options
 }
 
 // writes tells a test that a write begins or has ended.
-func (s *store) writes() {
-	if s.onWrite != nil {
-		s.onWrite()
+func (s *store) writes() error {
+	if s.onWrite == nil {
+		return nil
 	}
+	return s.onWrite()
 }
 
 // openStore opens or creates a state directory, takes its lock and checks that
@@ -319,9 +322,7 @@ func (s *store) openLedger(actor Actor, now func() time.Time) error {
 				return &LedgerError{Line: int(e.Seq), Text: "it is not the entry that " + fileRun + " names: the ledger was rewritten"}
 			}
 		}
-		if t, err := time.Parse(time.RFC3339Nano, e.At); err == nil {
-			s.ledger.last = t
-		}
+		s.ledger.last = e.time()
 		return s.remember(e)
 	})
 	if err != nil {
@@ -367,9 +368,11 @@ func (s *store) save() error {
 
 // writeFile gives name the content data, whole or not at all, also across a
 // power cut.
-func (s *store) writeFile(name string, data []byte) error {
-	s.writes()
-	defer s.writes()
+func (s *store) writeFile(name string, data []byte) (err error) {
+	if err := s.writes(); err != nil {
+		return fmt.Errorf("write state: %w", err)
+	}
+	defer func() { err = errors.Join(err, s.writes()) }()
 	tmp := name + ".partial"
 	f, err := s.root.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
@@ -377,8 +380,8 @@ func (s *store) writeFile(name string, data []byte) error {
 	}
 	_, err = f.Write(data)
 	err = errors.Join(err, f.Sync(), f.Close())
-	if err != nil {
-		return fmt.Errorf("write state: %w", err)
+	if err != nil { // what is half there would keep a full disk full
+		return fmt.Errorf("write state: %w", errors.Join(err, s.root.Remove(tmp)))
 	}
 	if err := s.root.Rename(tmp, name); err != nil {
 		return fmt.Errorf("write state: %w", err)
@@ -400,6 +403,22 @@ func (s *store) syncDir(name string) error {
 		return fmt.Errorf("sync state directory: %w", err)
 	}
 	return nil
+}
+
+// mendReport puts the last report in its place where a process died between the
+// entry that names it and the file. An older record has no copy of it.
+func (s *store) mendReport() error {
+	if s.traced == nil || s.traced.ended == nil {
+		return nil
+	}
+	if raw, err := readFrom(s.root, fileReport, maxReport); err == nil && sumOf(raw) == s.traced.ended.Report {
+		return nil
+	}
+	raw, err := s.artifact(s.traced.ended.Report)
+	if err != nil {
+		return nil //nolint:nilerr // whoever verifies the record says it
+	}
+	return s.writeFile(fileReport, raw)
 }
 
 // keep stores data under its digest and returns the digest.
@@ -429,7 +448,12 @@ func readArtifact(root *os.Root, sum string) ([]byte, error) {
 	return data, nil
 }
 
-// record appends an entry whose data is v.
+// clockSlack is how far a clock may go back without being told of: time
+// synchronisation moves it by less.
+const clockSlack = time.Second
+
+// record appends an entry whose data is v, and one more where the entry shows
+// that the clock went back.
 func (s *store) record(item, event string, v any) error {
 	raw, err := canonical(v)
 	if err != nil {
@@ -442,12 +466,25 @@ func (s *store) record(item, event string, v any) error {
 		}
 		inline = nil
 	}
-	s.writes()
+	before := s.ledger.last
+	if err := s.writes(); err != nil {
+		return fmt.Errorf("append to ledger: %w", err)
+	}
 	if err := s.ledger.append(item, event, sum, inline); err != nil {
 		return err
 	}
-	s.writes()
-	return s.memory.add(s.ledger.head, item, event, raw)
+	if err := s.writes(); err != nil {
+		return fmt.Errorf("append to ledger: %w", err)
+	}
+	if err := s.memory.add(s.ledger.head, s.ledger.last, item, event, raw); err != nil {
+		return err
+	}
+	if now := s.ledger.last; before.Sub(now) > clockSlack {
+		s.backward = append(s.backward, fmt.Sprintf("the clock went back from %s to %s: times of the record are not in order, entries of the ledger are by their number",
+			before.Format(time.RFC3339), now.Format(time.RFC3339)))
+		return s.record("", eventClockBack, map[string]any{"last": before.Format(time.RFC3339), "now": now.Format(time.RFC3339)})
+	}
+	return nil
 }
 
 // remember takes an entry that was read into memory. What run.json does not know
@@ -468,7 +505,7 @@ func (s *store) remember(e Entry) error {
 	if err := s.traced.add(e); err != nil {
 		return err
 	}
-	return s.memory.add(Head{Seq: e.Seq, Hash: e.Hash}, e.Item, e.Event, e.Data)
+	return s.memory.add(Head{Seq: e.Seq, Hash: e.Hash}, e.time(), e.Item, e.Event, e.Data)
 }
 
 // replay does to run.json what the process did after it wrote e, had it lived.

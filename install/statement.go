@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/airlock-project/airlock/manifests"
@@ -73,7 +74,13 @@ type Person struct {
 	Role        string
 	Fingerprint string
 	Check       func(payload, sig []byte) error
+	// Left is when the person left, the zero time while they are there: what the
+	// key signed before that stays signed, nothing after it counts.
+	Left time.Time
 }
+
+// gone reports whether the person had left by then.
+func (p Person) gone(at time.Time) bool { return !p.Left.IsZero() && !at.Before(p.Left) }
 
 // Signer is a key that signs a statement. KeyID is its fingerprint.
 type Signer struct {
@@ -85,7 +92,8 @@ type Signer struct {
 type testimony struct {
 	Statement
 	seq    int64
-	digest string // of the signed statement
+	entry  time.Time // when the ledger got it
+	digest string    // of the signed statement
 }
 
 // memory is what a ledger says of people, and of change, which statements do
@@ -101,8 +109,9 @@ func newMemory() *memory {
 	return &memory{statements: make(map[string][]*testimony), changed: make(map[string]int64)}
 }
 
-// add takes an entry in. data is that of the entry, wherever it lies.
-func (m *memory) add(head Head, item, event string, data []byte) error {
+// add takes an entry in. data is that of the entry, wherever it lies; at is when
+// it was written.
+func (m *memory) add(head Head, at time.Time, item, event string, data []byte) error {
 	m.hashes = append(m.hashes, head.Hash)
 	switch event {
 	case eventRunStarted:
@@ -120,7 +129,7 @@ func (m *memory) add(head Head, item, event string, data []byte) error {
 		if err != nil {
 			return &LedgerError{Line: int(head.Seq), Text: err.Error()}
 		}
-		t.seq = head.Seq
+		t.seq, t.entry = head.Seq, at
 		if err := m.fits(t, item, event); err != nil {
 			return &LedgerError{Line: int(head.Seq), Text: err.Error()}
 		}
@@ -156,6 +165,8 @@ func (m *memory) fits(t *testimony, item, event string) error {
 		return fmt.Errorf("it holds a statement of kind %q, want %s", t.Kind, want)
 	case t.Item != item:
 		return fmt.Errorf("the statement under item %s is about item %q: it was copied", item, t.Item)
+	case slices.ContainsFunc(m.statements[item], func(o *testimony) bool { return o.digest == t.digest }):
+		return errors.New("the same signed statement is in it before: it was copied")
 	case t.StatementSHA256 != sumOf([]byte(t.Statement.Statement)):
 		return errors.New("the statement's text does not fit its digest: it was edited")
 	case t.Ledger.Seq < 1 || t.Ledger.Seq >= t.seq || m.hashes[t.Ledger.Seq-1] != t.Ledger.Hash:
@@ -216,16 +227,16 @@ func (t *testimony) check(root *os.Root, people []Person, product, site string) 
 
 // known returns the person who signed, in the role signed in; ok is false if
 // the site knows no such person.
-func known(people []Person, by By) (ok, otherRole bool) {
+func known(people []Person, by By) (who Person, ok, otherRole bool) {
 	for _, who := range people {
 		if who.Fingerprint == by.KeyFingerprint {
 			if who.Role == by.Role {
-				return true, false
+				return who, true, false
 			}
 			otherRole = true
 		}
 	}
-	return false, otherRole
+	return Person{}, false, otherRole
 }
 
 // expiry is when a statement ends, the zero time if it does not. The signer

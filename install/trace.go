@@ -17,18 +17,42 @@ import (
 type trace struct {
 	items   map[string]*itemRecord // by id; of items with an entry
 	started json.RawMessage        // the data of the last run-started
-	ended   bool                   // some run has finished
+	ended   *runEnd                // the data of the last run-finished
+	groups  map[string]bool        // ids of groups in the checklists of all runs
+	untold  bool                   // some run did not say its groups
+	// open says that the last end of a run with a key has no checkpoint that the
+	// ledger speaks of: it was signed, or the process died before; missing, that
+	// there was one before it, which must have been signed.
+	open, missing bool
 }
 
-func newTrace() *trace { return &trace{items: make(map[string]*itemRecord)} }
+func newTrace() *trace {
+	return &trace{items: make(map[string]*itemRecord), groups: make(map[string]bool)}
+}
 
 // add takes in an entry, with its data wherever that lies.
 func (t *trace) add(e Entry) error {
 	switch e.Event {
 	case eventRunStarted:
 		t.started = e.Data
+		start, err := decodeStart(e.Data)
+		if err != nil {
+			return &LedgerError{Line: int(e.Seq), Text: err.Error()}
+		}
+		t.untold = t.untold || start.Groups == nil
+		for _, id := range start.Groups {
+			t.groups[id] = true
+		}
 	case eventRunFinished:
-		t.ended = true
+		t.ended = new(runEnd)
+		if err := json.Unmarshal(e.Data, t.ended); err != nil {
+			return &LedgerError{Line: int(e.Seq), Text: "decode data: " + err.Error()}
+		}
+		if t.ended.KeyID != "" {
+			t.missing, t.open = t.missing || t.open, true
+		}
+	case eventUnsigned:
+		t.open = false
 	}
 	if e.Item == "" {
 		return nil
@@ -88,7 +112,10 @@ func (e Entry) applied(old *itemRecord) (*itemRecord, error) {
 // agrees refuses a run.json whose items do not stand where the ledger says. That
 // an item is skipped is told anew by whoever asks, and so are groups.
 func (t *trace) agrees(root *os.Root, run *snapshot) error {
-	kinds := t.kinds(root)
+	var kinds map[string]string // reading a checklist takes long
+	if t.untold {
+		kinds = t.kinds(root)
+	}
 	ids := maps.Clone(run.Items)
 	for id := range t.items {
 		ids[id] = run.Items[id]
@@ -103,7 +130,7 @@ func (t *trace) agrees(root *os.Root, run *snapshot) error {
 			return edited("it is missing, the ledger has it %s", said.State)
 		case have.State == StateSkipped:
 		case said == nil:
-			group := kinds[id] == manifests.ItemGroup || kinds[id] == ""
+			group := t.groups[id] || t.untold && (kinds[id] == manifests.ItemGroup || kinds[id] == "")
 			if have.State != StatePending && (!group || have.InputHash != "" || have.Seq != 0) {
 				return edited("it is %s, the ledger has no such entry", have.State)
 			}

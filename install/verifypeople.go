@@ -20,7 +20,7 @@ func VerifyStatements(dir string, people []Person, visit func(s Statement, liste
 	m := newMemory()
 	var torn bool
 	if _, _, err := verifyState(root, &torn, func(e Entry) error {
-		return m.add(Head{Seq: e.Seq, Hash: e.Hash}, e.Item, e.Event, e.Data)
+		return m.add(Head{Seq: e.Seq, Hash: e.Hash}, e.time(), e.Item, e.Event, e.Data)
 	}); err != nil {
 		return err
 	}
@@ -33,7 +33,7 @@ func VerifyStatements(dir string, people []Person, visit func(s Statement, liste
 	}
 	for _, list := range m.statements {
 		for _, t := range list {
-			ok, other := known(people, t.By)
+			_, ok, other := known(people, t.By)
 			visit(t.Statement, ok || other)
 		}
 	}

@@ -25,6 +25,7 @@ func ParseChecklist(name string, data []byte) (*Checklist, error) {
 func (c *Checklist) check(d *document) {
 	for _, key := range slices.Sorted(maps.Keys(c.Inputs)) {
 		c.Inputs[key].check(d, key)
+		c.platforms(d, c.Inputs[key].Platforms, path{"inputs", key})
 	}
 	phases, numbers := seen{}, map[int]bool{}
 	for i, ph := range c.Phases {
@@ -174,7 +175,12 @@ func (c *Checklist) references(d *document, item Item, ids seen, p path) {
 			d.unique(once, id, at)
 		}
 	}
-	for i, platform := range item.Platforms {
+	c.platforms(d, item.Platforms, p)
+}
+
+// platforms checks that what is for some platforms names those of the checklist.
+func (c *Checklist) platforms(d *document, names []string, p path) {
+	for i, platform := range names {
 		if len(c.Platforms) > 0 && !slices.Contains(c.Platforms, platform) {
 			d.at(p.with("platforms", i), "%s is none of the checklist's platforms: %s", quoted(platform), strings.Join(c.Platforms, ", "))
 		}

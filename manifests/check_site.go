@@ -2,6 +2,7 @@ package manifests
 
 import (
 	"strings"
+	"time"
 
 	"github.com/google/go-containerregistry/pkg/name"
 )
@@ -46,6 +47,9 @@ func (s *Site) checkPeople(d *document) {
 	for i, who := range s.People {
 		p := path{"people", i}
 		d.fileReference(who.Key, p.with("key"))
+		if _, err := time.Parse(time.DateOnly, who.Left); who.Left != "" && err != nil {
+			d.at(p.with("left"), "is no day such as 2027-03-31")
+		}
 		if at := [2]string{who.Key, who.Role}; who.Key != "" && who.Role != "" {
 			if listed[at] {
 				d.at(p, "this key is listed for role %s already", quoted(who.Role))

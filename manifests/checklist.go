@@ -34,6 +34,9 @@ type Input struct {
 	RequiredWhen string           `yaml:"requiredWhen,omitempty" json:"requiredWhen,omitempty"`
 	Pattern      string           `yaml:"pattern,omitempty" json:"pattern,omitempty"`
 	Title        string           `yaml:"title,omitempty" json:"title,omitempty"`
+	// Platforms are those on which a site is asked; elsewhere an answer is taken,
+	// and nobody is asked for one.
+	Platforms []string `yaml:"platforms,omitempty" json:"platforms,omitempty" jsonschema:"enum=eks,enum=ecs,enum=gke,enum=aks,enum=onprem"`
 }
 
 // VersionDefault is the default of an input for some versions of the product.

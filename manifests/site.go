@@ -27,6 +27,9 @@ type Person struct {
 	Name string `yaml:"name" json:"name" jsonschema:"minLength=1,maxLength=128"`
 	Role string `yaml:"role" json:"role" jsonschema:"pattern=^[a-z0-9][a-z0-9._-]*$,maxLength=128"`
 	Key  string `yaml:"key" json:"key"` // file:PATH of a PEM public key
+	// Left is the day from which on nothing that the key signs counts, in UTC; what
+	// it signed before stays signed.
+	Left string `yaml:"left,omitempty" json:"left,omitempty" jsonschema:"pattern=^[0-9]{4}-[0-9]{2}-[0-9]{2}$"`
 }
 
 // SiteRegistry is where images go. Password is a secret reference (env:NAME or

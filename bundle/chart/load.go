@@ -203,6 +203,10 @@ func (t *tree) build() (*helmchart.Chart, error) {
 	return c, nil
 }
 
+// Helm makes a fresh copy for Helm's own packages, which change the chart that
+// they work with.
+func (c *Chart) Helm() (*helmchart.Chart, error) { return c.tree.build() }
+
 // MissingDependenciesError says that a chart declares dependencies that do not
 // lie in its charts/ directory. The cure is `helm dependency build`.
 type MissingDependenciesError struct {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"path"
 	"slices"
+	"strings"
 
 	helmchart "helm.sh/helm/v3/pkg/chart"
 	"helm.sh/helm/v3/pkg/chartutil"
@@ -29,6 +30,16 @@ type Options struct {
 	KubeVersion string       // default: DefaultKubeVersion
 	APIVersions []string     // beside those that Helm assumes without a cluster
 	Values      []ValuesFile // merged in order, a later file wins
+	Cluster     *Cluster     // what there is to ask; nil renders for an assumed one
+}
+
+// Cluster lets templates see a cluster: what it can do, what is in it, and which
+// revision of the release this is.
+type Cluster struct {
+	Capabilities *chartutil.Capabilities // in place of KubeVersion and APIVersions
+	Engine       engine.Engine           // made with a connection, lookup asks it
+	Revision     int                     // of the release, from 1
+	Upgrade      bool                    // .Release.IsUpgrade instead of IsInstall
 }
 
 // ValuesFile is one values file. Name is for messages.
@@ -70,6 +81,15 @@ func (o Object) Name() string { return text(o.metadata()["name"]) }
 // bytes.
 func (o Object) YAML() ([]byte, error) {
 	b, err := yaml.Marshal(o.Tree)
+	if err != nil {
+		return nil, fmt.Errorf("encode %s/%s: %w", o.Kind(), o.Name(), err)
+	}
+	return b, nil
+}
+
+// JSON encodes the object with sorted keys.
+func (o Object) JSON() ([]byte, error) {
+	b, err := json.Marshal(o.Tree)
 	if err != nil {
 		return nil, fmt.Errorf("encode %s/%s: %w", o.Kind(), o.Name(), err)
 	}
@@ -134,7 +154,11 @@ func (c *Chart) render(o Options) (objects []Object, err error) {
 	if err != nil {
 		return nil, err
 	}
-	files, err := engine.Engine{}.Render(h, values)
+	var e engine.Engine
+	if o.Cluster != nil {
+		e = o.Cluster.Engine
+	}
+	files, err := e.Render(h, values)
 	if err != nil {
 		return nil, err
 	}
@@ -163,7 +187,7 @@ func (c *Chart) renderValues(h *helmchart.Chart, o Options) (chartutil.Values, e
 	if err := chartutil.ValidateReleaseName(name); err != nil {
 		return nil, fmt.Errorf("release name %q: %w", name, err)
 	}
-	given, err := mergeValues(o.Values)
+	given, err := MergeValues(o.Values)
 	if err != nil {
 		return nil, err
 	}
@@ -171,6 +195,9 @@ func (c *Chart) renderValues(h *helmchart.Chart, o Options) (chartutil.Values, e
 		return nil, fmt.Errorf("process dependencies: %w", err)
 	}
 	release := chartutil.ReleaseOptions{Name: name, Namespace: cmp.Or(o.Namespace, "default"), Revision: 1, IsInstall: true}
+	if o.Cluster != nil {
+		release.Revision, release.IsInstall, release.IsUpgrade = o.Cluster.Revision, !o.Cluster.Upgrade, o.Cluster.Upgrade
+	}
 	values, err := chartutil.ToRenderValuesWithSchemaValidation(h, given, release, caps, true)
 	if err != nil {
 		return nil, fmt.Errorf("merge values: %w", err)
@@ -183,6 +210,9 @@ func (c *Chart) renderValues(h *helmchart.Chart, o Options) (chartutil.Values, e
 }
 
 func capabilities(o Options) (*chartutil.Capabilities, error) {
+	if o.Cluster != nil && o.Cluster.Capabilities != nil {
+		return o.Cluster.Capabilities, nil
+	}
 	kube, err := chartutil.ParseKubeVersion(cmp.Or(o.KubeVersion, DefaultKubeVersion))
 	if err != nil {
 		return nil, fmt.Errorf("parse Kubernetes version %q: %w", o.KubeVersion, err)
@@ -238,6 +268,24 @@ func hookStage(events []release.HookEvent) Stage {
 	return StageOther
 }
 
+// Parse reads a stream of YAML documents, such as the manifest of a release, in
+// its order. The comment that Helm puts before a document (# Source: …) becomes
+// the object's source; others have none. Empty documents are left out.
+func Parse(stream string) ([]Object, error) {
+	var objects []Object
+	for _, doc := range splitDocuments(stream) {
+		first, _, _ := strings.Cut(doc, "\n")
+		source, _ := strings.CutPrefix(first, "# Source: ")
+		if source == first {
+			source = ""
+		}
+		if err := add(&objects, strings.TrimSpace(source), StageResource, doc); err != nil {
+			return nil, err
+		}
+	}
+	return objects, nil
+}
+
 // splitDocuments splits a YAML stream the way Helm does, in its order.
 func splitDocuments(stream string) []string {
 	docs := releaseutil.SplitManifests(stream)
@@ -274,8 +322,9 @@ func add(objects *[]Object, source string, stage Stage, doc string) error {
 	return nil
 }
 
-// mergeValues merges values files the way helm's -f does.
-func mergeValues(files []ValuesFile) (map[string]any, error) {
+// MergeValues merges values files the way helm's -f does: maps merge, everything
+// else is replaced by the later file.
+func MergeValues(files []ValuesFile) (map[string]any, error) {
 	merged := map[string]any{}
 	for _, f := range files {
 		if len(f.Data) > MaxFile {

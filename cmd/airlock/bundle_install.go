@@ -32,6 +32,7 @@ type installFlags struct {
 	resume       bool
 	allowOlder   bool
 	render       string
+	values       []string
 	format       string
 	passwordFile string
 }
@@ -58,6 +59,7 @@ and changes nothing. --resume keeps what has passed and is still valid.`,
 	fl.BoolVar(&f.resume, "resume", false, "keep what has passed and is still valid")
 	fl.BoolVar(&f.allowOlder, "allow-older", false, "install a release older than one that ran here; the policy's floor stays")
 	fl.StringVar(&f.render, "render-to", "", "`directory` for rendered files (default: render in the state directory)")
+	fl.StringArrayVar(&f.values, "values", nil, "merge a `FILE` into the values of the product's chart, CHART=FILE into those of another; may be repeated, the last wins")
 	fl.StringVar(&f.format, "report", "text", "`form` of the report on stdout: "+reportForms)
 	fl.StringVar(&f.passwordFile, "password-file", "", "`file` with the password of the site's identity key")
 	return cmd
@@ -83,7 +85,11 @@ func (a *app) runInstall(ctx context.Context, path string, f installFlags) error
 	if err != nil {
 		return err
 	}
+	if o.Values, err = valuesFiles(f.values); err != nil {
+		return err
+	}
 	o.Probes, o.Actions = a.kinds(hosts, t, site)
+	helmKinds(o.Probes, o.Actions, f.allowOlder)
 	if err := a.offsite(site, hosts, t, &o, f.leaseFlags); err != nil {
 		return err
 	}

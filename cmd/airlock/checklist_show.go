@@ -52,7 +52,16 @@ func (a *app) checklistOf(ctx context.Context, list []string, t trustFlags, stat
 }
 
 func printChecklist(w io.Writer, c *manifests.Checklist) {
-	fmt.Fprintf(w, "%s%s: %s\n", c.Product, after(" ", c.Version), count(len(c.Items), "item"))
+	items, rows := 0, 0
+	for _, item := range c.Items {
+		if item.Kind != manifests.ItemGroup {
+			items++
+		}
+		if item.SeedRow != "" {
+			rows++
+		}
+	}
+	fmt.Fprintf(w, "%s%s: %s\n", c.Product, after(" ", c.Version), itemsAndRows(items, rows))
 	phases := slices.SortedStableFunc(slices.Values(c.Phases), func(a, b manifests.Phase) int { return cmp.Compare(a.Number, b.Number) })
 	for _, ph := range phases {
 		fmt.Fprintf(w, "\nPhase %d: %s\n", ph.Number, oneLine(ph.Title))
@@ -62,6 +71,15 @@ func printChecklist(w io.Writer, c *manifests.Checklist) {
 			}
 		}
 	}
+}
+
+// itemsAndRows says how much a checklist has: items without groups, which only
+// hold others, and rows of the document that it comes from, groups included.
+func itemsAndRows(items, rows int) string {
+	if rows == 0 {
+		return count(items, "item")
+	}
+	return count(items, "item") + ", " + count(rows, "row")
 }
 
 func printItem(w io.Writer, item manifests.Item) {

@@ -178,16 +178,22 @@ func (a *app) confirm(ctx context.Context, d *install.Draft, who []string, yes b
 	if yes {
 		return nil
 	}
+	return a.agree(ctx, "sign", "nothing was signed")
+}
+
+// agree has somebody type yes to what was shown; without is what it means if
+// they do not.
+func (a *app) agree(ctx context.Context, verb, without string) error {
 	in, ok := a.stdin.(*os.File)
 	if !ok || !term.IsTerminal(int(in.Fd())) {
-		return &usageError{errors.New("there is no terminal to ask on: --yes signs without asking")}
+		return &usageError{fmt.Errorf("there is no terminal to ask on, %s: --yes does it without asking", without)}
 	}
-	answer, err := a.ask(ctx, in, `Type "yes" to sign: `)
+	answer, err := a.ask(ctx, in, fmt.Sprintf("Type \"yes\" to %s: ", verb))
 	if err != nil {
 		return err
 	}
 	if answer != "yes" {
-		return &usageError{errors.New("nothing was signed")}
+		return &usageError{errors.New(without)}
 	}
 	return nil
 }

@@ -68,12 +68,8 @@ func (a *app) runStatus(cmd *cobra.Command, f deskFlags) error {
 	if err != nil {
 		return err
 	}
-	rep := desk.Report()
+	rep, c := desk.Report(), desk.Checklist()
 	if err := desk.Close(); err != nil {
-		return err
-	}
-	c, err := install.KeptChecklist(o.State)
-	if err != nil {
 		return err
 	}
 	res := statusResult{State: o.State, Report: rep, Next: f.next(rep, c)}
@@ -124,9 +120,12 @@ func (f deskFlags) resume() string {
 func printStatus(w io.Writer, rep *install.Report, next []nextStep) {
 	fmt.Fprintf(w, "%s %s (release %d) at %s, %s, %s\n", rep.Product, rep.Version, rep.Release, rep.Site, rep.Platform, rep.Airgap)
 	counts := map[install.State]int{}
-	total := 0
+	total, rows := 0, 0
 	for _, ph := range rep.Phases {
 		for _, i := range ph.Items {
+			if i.SeedRow != "" {
+				rows++
+			}
 			if i.Kind != manifests.ItemGroup {
 				counts[i.State]++
 				total++
@@ -142,7 +141,7 @@ func printStatus(w io.Writer, rep *install.Report, next []nextStep) {
 			words = append(words, fmt.Sprintf("%d %s", counts[s], s))
 		}
 	}
-	fmt.Fprintf(w, "%s: %s\n", count(total, "item"), strings.Join(words, ", "))
+	fmt.Fprintf(w, "%s: %s\n", itemsAndRows(total, rows), strings.Join(words, ", "))
 	for i, n := range next {
 		if i == 0 {
 			fmt.Fprintln(w, "\nLeft to do, in this order:")

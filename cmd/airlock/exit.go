@@ -236,11 +236,15 @@ func placeRows(l line) rows {
 		is(func(e *checklistOutcome) verdict { return outcomeVerdict(e) }),
 		always[*install.NoChecklistError](exitUsage, "airlock bundle inspect shows what the bundle carries; without a checklist it can be mirrored, not installed"),
 		always[*install.ChecklistError](exitUsage, "whoever made the bundle has to correct its checklist"),
+		always[*foreseenError](exitItemFailed, "correct what is shown above; nothing was run"),
 		always[*install.InputError](exitUsage, "correct inputs: in the site file"),
 		always[*install.SelectionError](exitUsage, "airlock bundle install --dry-run shows phases and items"),
 		always[*install.MismatchError](exitUsage, "bundle, checklist and site do not belong together: check which medium and which site file"),
+		always[*removalError](exitPartial, "what is gone is recorded; correct what is in the way and run the command again"),
 		is(func(e *waitingError) verdict { return verdict{exitWaiting, "the next person runs: " + e.next} }),
 		is(statementVerdict),
+		is(func(e *noPublicKeyError) verdict { return verdict{exitUsage, e.hint()} }),
+		always[*install.UnlistedError](exitUntrusted, "list the key under people: in the site file, with left: DAY where its owner is gone; airlock checklist verify --key takes it too"),
 		is(func(e *install.SignerError) verdict { return signerVerdict(e) }),
 		is(func(e *install.EvidenceError) verdict {
 			return verdict{exitUsage, "airlock checklist show lists what evidence the item takes" + after(": ", strings.Join(e.Have, ", "))}
@@ -250,6 +254,7 @@ func placeRows(l line) rows {
 		is(func(e *install.HeldError) verdict {
 			return verdict{exitFailed, "wait for it to end; if that machine is gone, say --break-lock REASON, which goes into the ledger (the lock runs out by itself at " + e.By.Expires.UTC().Format(time.RFC3339) + ")"}
 		}),
+		always[*install.ForkError](exitFailed, "nothing was done here; airlock checklist restore --state NEW gets that record back to go on with; --break-lock REASON goes on with the one here"),
 		always[*install.LostError](exitFailed, "nothing more was done here; find out who took the lock before you go on with --resume"),
 		always[*offsite.MissingError](exitUsage, "name the record with --from REGISTRY/PREFIX/airlock-state:TAG; each run has one"),
 		always[*offsite.ForeignError](exitContent, "somebody else uses that name in the registry: find out who, and remove it"),

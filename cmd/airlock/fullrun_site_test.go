@@ -150,12 +150,11 @@ var onpremEmpty = states{
 	// Rules about names and defaults hold without anything being there.
 	install.StatePass: "choose-hostnames mqtt-broker",
 	install.StateFail: `verify-installation-archive license-expiry prepare-tls-certificate postgresql-database object-storage encryption message-queue
-		configure-networking network-vpc-subnets`,
-	install.StateBlocked: `obtain-license-and-materials network-firewall-rules setup-registry-push-images render-charts configure-dns-records login-admin
+		configure-networking network-vpc-subnets kubernetes-deployments configure-kubectl-credentials`,
+	install.StateBlocked: `create-kubernetes-namespace install-ingress-controller create-kubernetes-secrets reach-from-cluster deploy-helm-chart
+		install-workerpool-controller deploy-worker-pool obtain-license-and-materials network-firewall-rules setup-registry-push-images render-charts configure-dns-records login-admin
 		create-account issue-api-key setup-vcs-integration create-worker-pool prepare-runner-image default-runner-image verify-ui-loads verify-workers-connect
 		create-test-stack trigger-run usage-reporting hand-over-usage-data disaster-recovery`,
-	install.StateUnavailable: `kubernetes-deployments configure-kubectl-credentials create-kubernetes-namespace install-ingress-controller
-		create-kubernetes-secrets deploy-helm-chart install-workerpool-controller deploy-worker-pool`,
 	install.StateSkipped: `minio-credentials escrow-encryption-key network-internet-gateway network-nat-gateway network-https-load-balancer
 		network-mqtt-load-balancer mirror-terraform-providers vendor-terraform-modules review-terraform-variables deploy-infrastructure-terraform
 		upload-launcher-binary eks-ingress-class install-cert-manager create-cluster-issuer distribute-ca-trust gke-database-grants image-pull-credentials
@@ -173,7 +172,7 @@ var onpremReady = states{
 	install.StateAttested: `obtain-license-and-materials escrow-encryption-key login-admin create-account configure-sso issue-api-key
 		cloud-integrations-oidc hand-over-usage-data disaster-recovery`,
 	install.StateWaived: `kubernetes-deployments configure-kubectl-credentials create-kubernetes-namespace install-ingress-controller
-		create-kubernetes-secrets image-pull-credentials deploy-helm-chart install-workerpool-controller deploy-worker-pool disable-admin-login
+		create-kubernetes-secrets image-pull-credentials reach-from-cluster deploy-helm-chart install-workerpool-controller deploy-worker-pool disable-admin-login
 		telemetry-rollout`,
 	install.StateSkipped: `minio-credentials network-internet-gateway network-nat-gateway network-mqtt-load-balancer mirror-terraform-providers
 		vendor-terraform-modules review-terraform-variables deploy-infrastructure-terraform eks-ingress-class install-cert-manager create-cluster-issuer
@@ -184,12 +183,11 @@ var eksEmpty = states{
 	install.StatePass: "choose-hostnames mqtt-broker",
 	install.StateFail: `verify-installation-archive license-expiry prepare-tls-certificate encryption message-queue configure-networking
 		network-vpc-subnets review-terraform-variables`,
-	install.StateBlocked: `obtain-license-and-materials postgresql-database object-storage network-firewall-rules setup-registry-push-images render-charts
+	install.StateBlocked: `kubernetes-deployments configure-kubectl-credentials create-kubernetes-namespace eks-ingress-class create-kubernetes-secrets
+		reach-from-cluster deploy-helm-chart install-workerpool-controller deploy-worker-pool obtain-license-and-materials postgresql-database object-storage network-firewall-rules setup-registry-push-images render-charts
 		configure-dns-records login-admin create-account issue-api-key setup-vcs-integration create-worker-pool prepare-runner-image default-runner-image
 		verify-ui-loads verify-workers-connect create-test-stack trigger-run usage-reporting hand-over-usage-data disaster-recovery`,
-	install.StateUnavailable: `mirror-terraform-providers vendor-terraform-modules deploy-infrastructure-terraform kubernetes-deployments
-		configure-kubectl-credentials create-kubernetes-namespace eks-ingress-class create-kubernetes-secrets deploy-helm-chart
-		install-workerpool-controller deploy-worker-pool`,
+	install.StateUnavailable: "mirror-terraform-providers vendor-terraform-modules deploy-infrastructure-terraform",
 	install.StateSkipped: `minio-credentials escrow-encryption-key network-internet-gateway network-nat-gateway network-https-load-balancer
 		network-mqtt-load-balancer upload-launcher-binary install-ingress-controller install-cert-manager create-cluster-issuer distribute-ca-trust
 		gke-database-grants image-pull-credentials deploy-ecs-services ecs-deployment vcs-gateway served-certificate configure-sso check-vcs-server
@@ -205,7 +203,7 @@ var eksReady = states{
 	install.StateWarn:     "prepare-runner-image",
 	install.StateAttested: `obtain-license-and-materials login-admin create-account issue-api-key hand-over-usage-data disaster-recovery`,
 	install.StateWaived: `mirror-terraform-providers vendor-terraform-modules deploy-infrastructure-terraform kubernetes-deployments
-		configure-kubectl-credentials create-kubernetes-namespace eks-ingress-class create-kubernetes-secrets deploy-helm-chart`,
+		configure-kubectl-credentials create-kubernetes-namespace eks-ingress-class create-kubernetes-secrets reach-from-cluster deploy-helm-chart`,
 	install.StateSkipped: `minio-credentials escrow-encryption-key install-ingress-controller install-cert-manager create-cluster-issuer
 		gke-database-grants image-pull-credentials deploy-ecs-services ecs-deployment vcs-gateway configure-sso attest-vcs-app
 		install-workerpool-controller deploy-worker-pool disable-admin-login observability telemetry slack-integration telemetry-rollout

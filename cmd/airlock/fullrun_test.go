@@ -164,6 +164,7 @@ type fullRun struct {
 	opts     install.Options
 	operator *sign.Key
 	security *sign.Key
+	cluster  string // kubeconfig; "" has no cluster, and what needs one is waived
 	secrets  map[string]string
 	tokens   []func() []string // what servers handed out
 	rep      *install.Report   // of the last run or statement
@@ -239,7 +240,20 @@ func (f *fullRun) do(id string) {
 		f.sign(install.KindAttestation, id, f.operator)
 	case install.StateUnavailable:
 		f.sign(install.KindWaiver, id, f.operator, f.security)
+	case install.StateFail:
+		if f.cluster == "" && f.clusterWork(id) {
+			f.sign(install.KindWaiver, id, f.operator, f.security)
+		}
 	}
+}
+
+// clusterWork reports whether an item works in a cluster.
+func (f *fullRun) clusterWork(id string) bool {
+	i := slices.IndexFunc(f.list.Items, func(it manifests.Item) bool { return it.ID == id })
+	return slices.ContainsFunc(slices.Concat(f.list.Items[i].Steps, f.list.Items[i].Probes), func(s manifests.Step) bool {
+		kind, _, _ := strings.Cut(s.Run, ".")
+		return slices.Contains([]string{"k8s", "helm", "cluster", "certmanager"}, kind)
+	})
 }
 
 // sign is airlock checklist attest and waive after their keys are open.
@@ -253,7 +267,18 @@ func (f *fullRun) sign(kind, id string, keys ...*sign.Key) {
 	if kind == install.KindWaiver {
 		flags.reason, flags.risk = "it was done by hand, as the item's note says", "nobody but its people looked at it"
 	}
-	rep, err := f.a.signAt(f.t.Context(), desk, flags, id, kind, nil, keys)
+	var files []install.ProofFile
+	for _, item := range f.list.Items {
+		if item.ID != id || item.Attest == nil || kind != install.KindAttestation {
+			continue
+		}
+		for _, p := range item.Attest.Evidence {
+			if p.Required {
+				files = append(files, install.ProofFile{Name: p.Name, Data: []byte("delivered by hand\n")})
+			}
+		}
+	}
+	rep, err := f.a.signAt(f.t.Context(), desk, flags, id, kind, files, keys)
 	if err := errors.Join(err, desk.Close()); err != nil {
 		f.t.Fatalf("%s: %v", id, err)
 	}
@@ -389,7 +414,7 @@ func (f *fullRun) finished() {
 			}
 		}
 	}
-	v, err := verifyCheckpoints(f.opts.State, f.opts.People, true, nil)
+	v, err := verifyCheckpoints(f.opts.State, f.opts.People, true, true, nil)
 	if err != nil || !v.Signed || !v.Covered {
 		f.t.Errorf("verify the ledger: %+v, %v", v, err)
 	}

@@ -55,6 +55,8 @@ var layers = []layer{
 	{"./mirror/job", []string{"./bundle/remote"}},
 	{"./mirror", []string{"./mirror/target", "./verify", "./bundle", "./bundle/archive", "./bundle/remote", "./manifests"}},
 
+	// What all steps with charts share.
+	{"./install/internal/charts", belowSteps},
 	{"./install", []string{"./verify", "./bundle", "./bundle/regular", "./manifests"}},
 	{"./install/offsite", []string{"./install", "./manifests"}},
 	{"./install/probe/...", belowSteps},
@@ -67,7 +69,7 @@ var belowSources = []string{"./bundle", "./bundle/archive", "./bundle/artifact",
 
 // The vendor archive's statement is checked again inside the gap; a carried file
 // is unpacked as it was packed.
-var belowSteps = []string{"./install", "./verify", "./bundle", "./bundle/artifact", "./bundle/chart", "./bundle/remote", "./bundle/source/vendorarchive", "./manifests"}
+var belowSteps = []string{"./install", "./verify", "./bundle", "./bundle/artifact", "./bundle/chart", "./bundle/regular", "./bundle/remote", "./bundle/source/vendorarchive", "./manifests"}
 
 // guest says which of our packages may import a foreign tree of packages.
 type guest struct {
@@ -84,6 +86,9 @@ var guests = []guest{
 	{"github.com/sigstore/cosign/v2/...", []string{"./verify/..."}},
 	{"github.com/sigstore/sigstore-go/...", []string{"./verify/..."}},
 	{"github.com/sigstore/sigstore/...", []string{"./verify/..."}},
+	// Clusters are opened in one place.
+	{"k8s.io/client-go/...", clusters},
+	{"k8s.io/cli-runtime/...", clusters},
 	// The owner of install/internal/postgres.
 	{"github.com/jackc/pgx/v5/...", []string{"./install"}},
 	// It refuses token realms and redirects on private addresses, which
@@ -99,6 +104,8 @@ var guests = []guest{
 	// Libraries are silent and send events; log/slog is handed in.
 	{"log", []string{"./cmd/airlock", "./mirror"}}, // http.Server.ErrorLog wants one
 }
+
+var clusters = []string{"./install/internal/kube", "./install/probe/kube/...", "./install/action/kube/...", "./install/action/helm/..."}
 
 // far says what a package must not reach through any number of imports.
 type far struct {
@@ -244,7 +251,7 @@ func checkImports(g graph) []string {
 		if !isOurs(pkg) {
 			continue
 		}
-		owner, _, _ := strings.Cut(pkg, "/internal/")
+		owner := ownerOf(pkg)
 		i := slices.IndexFunc(layers, func(l layer) bool { return matches(l.pkg, owner) })
 		if i < 0 {
 			findings = append(findings, pkg+" is in no layer")
@@ -265,8 +272,18 @@ func checkImports(g graph) []string {
 	return findings
 }
 
-func mayImport(l layer, pkg, imp string) bool {
+// ownerOf is the package whose rules a private package obeys: the one that it
+// lies in, unless it has rules of its own.
+func ownerOf(pkg string) string {
+	if slices.ContainsFunc(layers, func(l layer) bool { return l.pkg == pkg }) {
+		return pkg
+	}
 	owner, _, _ := strings.Cut(pkg, "/internal/")
+	return owner
+}
+
+func mayImport(l layer, pkg, imp string) bool {
+	owner := ownerOf(pkg)
 	if isOurs(imp) {
 		target, _, private := strings.Cut(imp, "/internal/") // who may import those, go itself checks
 		return private || target == owner || matchesAny(l.may, target)

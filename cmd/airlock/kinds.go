@@ -14,6 +14,7 @@ import (
 	httpprobe "github.com/airlock-project/airlock/install/probe/http"
 	registryprobe "github.com/airlock-project/airlock/install/probe/registry"
 	"github.com/airlock-project/airlock/install/probe/tcp"
+	"github.com/airlock-project/airlock/install/probe/vantage"
 	"github.com/airlock-project/airlock/install/probe/vendor"
 	"github.com/airlock-project/airlock/install/probe/x509"
 	"github.com/airlock-project/airlock/manifests"
@@ -69,10 +70,12 @@ func (a *app) kinds(hosts *remote.Hosts, t mirror.Target, site *manifests.Site) 
 		},
 	}
 	for _, register := range []func(map[string]install.Probe, map[string]install.Action){
-		cryptoKinds, databaseKinds, storageKinds, awsKinds, networkKinds, productKinds,
+		cryptoKinds, databaseKinds, storageKinds, awsKinds, networkKinds, productKinds, clusterKinds,
 	} {
 		register(probes, actions)
 	}
+	helmKinds(probes, actions, false)
+	probes["cluster.probe"] = vantage.Probe{Probes: podProbes(probes)}
 	return probes, actions
 }
 

@@ -65,6 +65,17 @@ func (a *app) offsite(site *manifests.Site, hosts *remote.Hosts, t mirror.Target
 		hold, err := offsite.Guard{Place: repo, Where: where, Break: f.breakLock, Now: o.Now}.Take(ctx, who, lost)
 		return hold, plain(err, where)
 	}
+	o.Compare = func(ctx context.Context, p install.Published) (string, error) {
+		warning, err := offsite.Compare(ctx, repo, where, p)
+		fork, forked := errors.AsType[*install.ForkError](err)
+		switch {
+		case !forked:
+			return warning, plain(err, where)
+		case f.breakLock != "": // who takes the lock from another machine answers for its record too
+			return fork.Error() + "; it is left behind because of --break-lock", nil
+		}
+		return "", fork
+	}
 	o.Publish = func(ctx context.Context, p install.Published) (string, error) {
 		if err := prepare(ctx); err != nil {
 			return "", plain(err, where)
@@ -122,6 +133,7 @@ type restored struct {
 	Bytes      int64        `json:"bytes"`
 	Ledger     install.Head `json:"ledger"`
 	Signed     bool         `json:"signed"`
+	Covered    bool         `json:"covered"` // up to the last entry
 	Statements int          `json:"statements"`
 }
 
@@ -155,12 +167,12 @@ func (a *app) runRestore(ctx context.Context, from, state, siteFile string, keys
 		repo.Reference.Reference = offsite.LedgerTag(site.Name, "")
 		from += ":" + repo.Reference.Reference
 	}
-	who, err := a.knownKeys(state, siteFile, keys)
+	who, identity, err := a.knownKeys(state, siteFile, keys)
 	if err != nil {
 		return err
 	}
 	res := restored{State: state, From: from}
-	got, err := offsite.Restore(ctx, repo, repo.Reference.Reference, state, func(dir string) error { return res.check(dir, who, len(keys) > 0) })
+	got, err := offsite.Restore(ctx, repo, repo.Reference.Reference, state, func(dir string) error { return res.check(dir, who, identity, len(keys) > 0) })
 	if err != nil {
 		return plain(err, from)
 	}
@@ -181,12 +193,12 @@ func (a *app) restoreHosts(ctx context.Context, from string, site *manifests.Sit
 }
 
 // check verifies a record before it gets its name.
-func (r *restored) check(dir string, who []install.Person, must bool) error {
-	v, err := verifyCheckpoints(dir, who, must, nil)
+func (r *restored) check(dir string, who []install.Person, identity, must bool) error {
+	v, err := verifyCheckpoints(dir, who, identity, must, nil)
 	if err != nil {
 		return err
 	}
-	r.Ledger, r.Signed = v.Head, v.Signed
+	r.Ledger, r.Signed, r.Covered = v.Head, v.Good > 0, v.Covered
 	return install.VerifyStatements(dir, who, func(install.Statement, bool) { r.Statements++ })
 }
 
@@ -195,6 +207,10 @@ func printRestored(w io.Writer, r restored) {
 	fmt.Fprintf(w, "ledger is whole: %d entries, head %s\n", r.Ledger.Seq, r.Ledger.Hash)
 	if !r.Signed {
 		fmt.Fprintln(w, "its signatures were not checked: whoever can write to the registry can have written all of it; give --key")
+		return
+	}
+	if !r.Covered {
+		fmt.Fprintln(w, "signed, but not up to the last entry, as after a killed run; compare the head with a printed report")
 		return
 	}
 	fmt.Fprintln(w, "signed up to the last entry; compare the head with a printed report, an older copy is whole too")

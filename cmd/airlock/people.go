@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/airlock-project/airlock/install"
 	"github.com/airlock-project/airlock/manifests"
@@ -21,7 +22,7 @@ const roleOperator = "operator"
 
 // people reads whose signatures count at a site: those listed, and the
 // identity. Its public key lies beside the private one, as airlock keygen puts
-// it; where it does not, only commands that open the private key know it.
+// it: whoever checks the record later has only that.
 func people(site *manifests.Site, dir string, opened ...*sign.Key) ([]install.Person, error) {
 	var out []install.Person
 	for i, p := range site.People {
@@ -29,14 +30,19 @@ func people(site *manifests.Site, dir string, opened ...*sign.Key) ([]install.Pe
 		if err != nil {
 			return nil, fmt.Errorf("site %s: people[%d].key: %w", site.Name, i, err)
 		}
+		if p.Left != "" {
+			if who.Left, err = time.Parse(time.DateOnly, p.Left); err != nil {
+				return nil, fmt.Errorf("site %s: people[%d].left: %w", site.Name, i, err)
+			}
+		}
 		out = append(out, who)
 	}
 	if site.Identity == nil {
 		return out, nil
 	}
 	who, err := identityPerson(site, dir, opened)
-	if err != nil || who == nil {
-		return out, err
+	if err != nil {
+		return nil, err
 	}
 	for _, p := range out {
 		if p.Fingerprint == who.Fingerprint {
@@ -54,26 +60,39 @@ func person(name, role, path string) (install.Person, error) {
 	return install.Person{Name: name, Role: role, Fingerprint: p.Signers()[0].Fingerprint, Check: p.CheckBlob}, nil
 }
 
-// identityPerson is the operator, nil where nobody knows the public key.
+// identityPerson is the operator. Of a private key that was opened, the public
+// one beside it must be the other half.
 func identityPerson(site *manifests.Site, dir string, opened []*sign.Key) (*install.Person, error) {
 	path := identityPath(site, dir)
-	for _, k := range opened {
-		if k.Path() == path {
-			p, err := verify.PublicKeyPolicy(k.Public())
-			if err != nil {
-				return nil, err
-			}
-			return &install.Person{Name: site.Identity.Name, Role: roleOperator, Fingerprint: k.Fingerprint(), Check: p.CheckBlob}, nil
-		}
-	}
-	who, err := person(site.Identity.Name, roleOperator, strings.TrimSuffix(path, ".key")+".pub")
+	public := strings.TrimSuffix(path, ".key") + ".pub"
+	who, err := person(site.Identity.Name, roleOperator, public)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
+		return nil, &noPublicKeyError{site: site.Name, private: path, public: public}
 	}
 	if err != nil {
 		return nil, fmt.Errorf("site %s: public key of identity: %w", site.Name, err)
 	}
+	for _, k := range opened {
+		if k.Path() == path && k.Fingerprint() != who.Fingerprint {
+			return nil, &noPublicKeyError{site: site.Name, private: path, public: public, other: who.Fingerprint}
+		}
+	}
 	return &who, nil
+}
+
+// noPublicKeyError is an identity whose public key is not where those look who
+// check the record, or is another key's.
+type noPublicKeyError struct{ site, private, public, other string }
+
+func (e *noPublicKeyError) Error() string {
+	if e.other != "" {
+		return fmt.Sprintf("site %s: %s, %s, is not the public key of %s", e.site, e.public, e.other, e.private)
+	}
+	return fmt.Sprintf("site %s: the public key of identity is missing: no %s beside %s", e.site, e.public, e.private)
+}
+
+func (e *noPublicKeyError) hint() string {
+	return "write it: cosign public-key --key " + shellWord(e.private) + " --outfile " + shellWord(e.public) + "; airlock keygen makes both files of a new key"
 }
 
 func identityPath(site *manifests.Site, dir string) string {

@@ -1,6 +1,10 @@
 package main
 
 import (
+	"fmt"
+	"os"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/airlock-project/airlock/bundle/remote"
@@ -35,9 +39,6 @@ func TestPresetLoads(t *testing.T) {
 // unavailable are the kinds that later versions bring: items with them are
 // reported as unavailable, never as passed.
 var unavailable = map[string]bool{
-	"helm.release": true, "helm.status": true,
-	"k8s.apply": true, "k8s.secret": true, "k8s.restart": true, "k8s.version": true, "k8s.rbac": true, "k8s.workload": true, "k8s.crd": true,
-	"k8s.webhook": true, "k8s.ingress": true, "certmanager.issuer": true,
 	"tf.run": true, "tf.converged": true, "tf.mirror": true,
 }
 
@@ -55,5 +56,45 @@ func TestPresetKinds(t *testing.T) {
 				t.Errorf("item %s: %s is registered: %v, want %v", item.ID, s.Run, known, !unavailable[s.Run])
 			}
 		}
+	}
+}
+
+// TestPresetInfrastructureFirst: where Terraform makes database, storage and
+// registry, their rows wait for it; elsewhere its row does not apply, and an
+// item that does not apply holds nobody up.
+func TestPresetInfrastructureFirst(t *testing.T) {
+	const deploy = "deploy-infrastructure-terraform"
+	c := presetChecklist(t)
+	for _, item := range c.Items {
+		if item.ID == deploy && (item.Need != "conditional" || !strings.Contains(item.When, `in.infra.mode == "terraform"`)) {
+			t.Errorf("%s applies when %q", deploy, item.When)
+		}
+		if slices.Contains([]string{"postgresql-database", "object-storage", "setup-registry-push-images", "configure-kubectl-credentials"}, item.ID) && !slices.Contains(item.Needs, deploy) {
+			t.Errorf("%s does not wait for %s", item.ID, deploy)
+		}
+	}
+}
+
+// TestPresetCounts: README speaks of the rows that show and status count.
+func TestPresetCounts(t *testing.T) {
+	var b strings.Builder
+	c := presetChecklist(t)
+	printChecklist(&b, c)
+	rows, groups := len(c.Source.Rows), 0
+	for _, item := range c.Items {
+		if item.Kind == manifests.ItemGroup {
+			groups++
+		}
+	}
+	first, _, _ := strings.Cut(b.String(), "\n")
+	if want := fmt.Sprintf(": %d items, %d rows", len(c.Items)-groups, rows); !strings.HasSuffix(first, want) {
+		t.Errorf("show says %q, want %q", first, want)
+	}
+	readme, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := fmt.Sprintf("All %d rows of the product's installation checklist", rows); !strings.Contains(string(readme), want) {
+		t.Errorf("README lacks %q", want)
 	}
 }

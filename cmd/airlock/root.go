@@ -83,7 +83,7 @@ func (a *app) root() *cobra.Command {
 			suggest(c, "platform", spacelift.Platforms()...)
 		}
 	}
-	root.AddCommand(bundleCmd, a.bundleVerify(), a.mirror(), a.relocate(), registryCmd, a.serve(), policyCmd, siteCmd, checklistCmd, a.keygen(), a.schema(), a.version())
+	root.AddCommand(bundleCmd, a.bundleVerify(), a.mirror(), a.relocate(), registryCmd, a.serve(), a.uninstall(), policyCmd, siteCmd, checklistCmd, a.keygen(), a.probe(), a.schema(), a.version())
 	return root
 }
 

@@ -54,7 +54,7 @@ func TestRowLicenseExpiry(t *testing.T) {
 		{name: "long", inputs: map[string]any{"license.token": rowToken("RS256", 300)}, want: install.StatePass},
 		{name: "soon", inputs: map[string]any{"license.token": rowToken("RS256", 45)}, want: install.StateWarn, code: "LIC-08", says: []string{"license.token", "renewed token now"}},
 		{name: "over", inputs: map[string]any{"license.token": rowToken("RS256", -1)}, want: install.StateFail, code: "LIC-02", says: []string{"license.token expired", "create-kubernetes-secrets"}},
-		{name: "cut", inputs: map[string]any{"license.token": "abc"}, want: install.StateFail, code: "LIC-01", says: []string{"1 parts", "whole token"}},
+		{name: "cut", inputs: map[string]any{"license.token": "abcdef"}, want: install.StateFail, code: "LIC-01", says: []string{"1 parts", "whole token"}},
 		{name: "none", want: install.StateSkipped},
 	} {
 		r.item = "license-expiry"

@@ -110,7 +110,7 @@ func TestRowGrants(t *testing.T) {
 	r.dryRun, r.want = true, install.StatePlanned
 	runRow(t, r)
 	r.dryRun = false
-	r.inputs["db.admin_url"] = "postgres://postgres:a@b@db/postgres"
+	r.inputs["db.admin_url"] = "postgres://postgres:long@pass@db/postgres"
 	r.want, r.code, r.says = install.StateFail, "PG-09", []string{"percent-encode", "db.admin_url"}
 	runRow(t, r)
 	delete(r.inputs, "db.admin_url")

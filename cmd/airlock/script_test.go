@@ -21,7 +21,21 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"airlock": main})
+	testscript.Main(suite{m}, map[string]func(){"airlock": main})
+}
+
+// atEnd is called when all tests of the package have run: tests share what
+// takes long to start.
+var atEnd []func()
+
+type suite struct{ *testing.M }
+
+func (s suite) Run() int {
+	code := s.M.Run()
+	for _, f := range atEnd {
+		f()
+	}
+	return code
 }
 
 // TestScript runs every command, each exit code and each hint as a person would

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -127,7 +128,12 @@ func (a *app) runSiteInit(ctx context.Context, f questionFlags, site *manifests.
 func (a *app) siteCheck() *cobra.Command {
 	var f questionFlags
 	cmd := &cobra.Command{
-		Use: "check [FILE]", Short: "Check a site file and its answers to a checklist", Args: args(cobra.MaximumNArgs(1)),
+		Use: "check [FILE]", Short: "Check a site file and its answers to a checklist",
+		Long: `Checks the site file, and with a checklist its answers: names, types and what is
+missing give exit code 4. Then it looks at the secrets, without showing them, and
+runs what needs nothing but the answers and files beside them. What a run would
+fail for is shown with its code, cause and fix, and gives exit code 20.`,
+		Args: args(cobra.MaximumNArgs(1)),
 		RunE: func(cmd *cobra.Command, list []string) error {
 			path := "site.yaml"
 			if len(list) > 0 {
@@ -154,12 +160,70 @@ func (a *app) runSiteCheck(ctx context.Context, f questionFlags, path string) er
 	if err != nil {
 		return err
 	}
-	if err := install.CheckSite(c, s, filepath.Dir(path), version); err != nil {
+	o := install.Options{Site: s, SiteDir: filepath.Dir(path)}
+	if err := a.plainKinds(s, &o); err != nil {
 		return err
 	}
-	return a.result(map[string]string{"site": s.Name, "file": path, "product": c.Product}, func(w io.Writer) {
-		fmt.Fprintf(w, "%s is in order: site %s on %s answers what %s asks\n", path, s.Name, s.Platform, c.Product)
-	})
+	if _, err := people(s, o.SiteDir); err != nil {
+		return err
+	}
+	found, err := install.CheckSite(ctx, c, o, version)
+	if err != nil {
+		return err
+	}
+	res := siteResult{Site: s.Name, File: path, Product: c.Product, Findings: found}
+	if err := a.result(res, func(w io.Writer) { printSiteCheck(w, s.Platform, res) }); err != nil {
+		return err
+	}
+	if n := res.fails(); n > 0 {
+		return &foreseenError{site: s.Name, n: n}
+	}
+	return nil
+}
+
+// siteResult is the result of site check.
+type siteResult struct {
+	Site     string              `json:"site"`
+	File     string              `json:"file"`
+	Product  string              `json:"product"`
+	Findings []install.Foresight `json:"findings"`
+}
+
+func (r siteResult) fails() int {
+	n := 0
+	for _, f := range r.Findings {
+		if f.Severity == install.SeverityFail {
+			n++
+		}
+	}
+	return n
+}
+
+// foreseenError says that rows of the checklist will fail with these answers.
+// They were shown already.
+type foreseenError struct {
+	site string
+	n    int
+}
+
+func (e *foreseenError) Error() string {
+	return fmt.Sprintf("site %s: %s that a run will fail for", e.site, count(e.n, "finding"))
+}
+
+func printSiteCheck(w io.Writer, platform string, r siteResult) {
+	if r.fails() == 0 {
+		fmt.Fprintf(w, "%s is in order: site %s on %s answers what %s asks\n", r.File, r.Site, platform, r.Product)
+	}
+	for _, f := range r.Findings {
+		about := ""
+		if f.Item != "" {
+			about = " (" + f.Item + ")"
+		}
+		fmt.Fprintf(w, "%s %s%s: %s\n", f.Severity, cmp.Or(f.Code, "-"), about, oneLine(cmp.Or(f.Cause, f.Detail)))
+		if f.Fix != "" {
+			fmt.Fprintf(w, "  fix: %s\n", oneLine(f.Fix))
+		}
+	}
 }
 
 // siteTemplate writes a site file that asks the questions of a checklist.

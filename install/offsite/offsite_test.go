@@ -523,3 +523,38 @@ func TestTakeEndsWithItsContext(t *testing.T) {
 		t.Errorf("error %v", err)
 	}
 }
+
+// TestCompare: a copy that goes further than the record here, or is another, is
+// not overtaken in silence.
+func TestCompare(t *testing.T) {
+	t.Parallel()
+	reg := newRegistry(t)
+	p := reg.place(t)
+	_, rec := stateDir(t)
+	if w, err := Compare(t.Context(), p, "registry", rec); err != nil || w != "" {
+		t.Errorf("no copy: %q, %v", w, err)
+	}
+	if _, err := Push(t.Context(), p, rec); err != nil {
+		t.Fatal(err)
+	}
+	if w, err := Compare(t.Context(), p, "registry", rec); err != nil || w != "" {
+		t.Errorf("the same: %q, %v", w, err)
+	}
+	older := rec
+	older.Head, older.Known = install.Head{Seq: 2, Hash: "bb"}, func(h install.Head) bool { return h == install.Head{Seq: 2, Hash: "bb"} }
+	_, err := Compare(t.Context(), p, "registry", older)
+	var fork *install.ForkError
+	if !errors.As(err, &fork) || fork.Head.Seq != 3 || fork.Have.Seq != 2 || !strings.Contains(err.Error(), "goes further") || fork.RunID != "01ARZ3" {
+		t.Errorf("ahead: %v", err)
+	}
+	other := rec
+	other.Head, other.Known = install.Head{Seq: 9, Hash: "ff"}, func(install.Head) bool { return false }
+	if _, err := Compare(t.Context(), p, "registry", other); !errors.As(err, &fork) || !strings.Contains(err.Error(), "of another state directory") {
+		t.Errorf("another: %v", err)
+	}
+	fresh := other
+	fresh.Head = install.Head{}
+	if w, err := Compare(t.Context(), p, "registry", fresh); err != nil || !strings.Contains(w, "checklist restore") {
+		t.Errorf("new: %q, %v", w, err)
+	}
+}

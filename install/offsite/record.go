@@ -73,6 +73,31 @@ func Push(ctx context.Context, p Place, rec install.Published) (warning string, 
 	return warning, nil
 }
 
+// Compare holds a record against the site's newest one before a run. Where the
+// record here has no entries yet, the copy is only told of; where it has, and
+// the copy is none of its earlier parts, the error is an *install.ForkError.
+// where is the place's name, for people.
+func Compare(ctx context.Context, p Place, where string, rec install.Published) (warning string, err error) {
+	newest := LedgerTag(rec.Site, "")
+	m, _, err := fetchManifest(ctx, p, newest, recordType)
+	if err != nil || m == nil {
+		return "", err
+	}
+	copied := install.Head{Hash: m.Annotations[annotationHead]}
+	if copied.Seq, err = strconv.ParseInt(m.Annotations[annotationSeq], 10, 64); err != nil {
+		return "", fmt.Errorf("record %s: it does not say which entry is its last", newest)
+	}
+	run := m.Annotations[annotationRun]
+	switch {
+	case rec.Known(copied):
+		return "", nil
+	case rec.Head.Seq == 0:
+		return fmt.Sprintf("the registry has a record of this site (run %s, entry %d), and this state directory is new: airlock checklist restore gets it back; what is done here begins another",
+			run, copied.Seq), nil
+	}
+	return "", &install.ForkError{RunID: run, Head: copied, Have: rec.Head, Where: where}
+}
+
 // fork warns where the newest record is not an earlier part of this ledger.
 func fork(ctx context.Context, p Place, newest string, rec install.Published) (string, error) {
 	m, _, err := fetchManifest(ctx, p, newest, recordType)

@@ -4,22 +4,16 @@
 package chart
 
 import (
-	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"iter"
 	"path/filepath"
 	"strings"
 
-	"github.com/airlock-project/airlock/bundle"
 	"github.com/airlock-project/airlock/bundle/chart"
 	"github.com/airlock-project/airlock/install"
+	"github.com/airlock-project/airlock/install/action/internal/charts"
 	"github.com/airlock-project/airlock/manifests"
-	"github.com/opencontainers/go-digest"
-	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
 // Codes.
@@ -40,6 +34,7 @@ type arguments struct {
 	Namespace   string                   `json:"namespace"`
 	KubeVersion string                   `json:"kube_version"`
 	Values      []map[string]any         `json:"values"` // in order, after the carried ones; a later one wins
+	Files       bool                     `json:"files"`  // then the site's values files for no chart in particular
 	Map         *manifests.RelocationMap `json:"map"`    // where the images are
 	Ignore      []string                 `json:"ignore"` // images left as they are
 	To          string                   `json:"to"`     // directory below the render directory; default: Chart
@@ -50,22 +45,14 @@ func (Action) Codes() map[string][]string {
 	return map[string][]string{codeImages: {"chart", "images"}, codeValues: {"chart", "reason"}, codeAbsent: {"chart", "have"}}
 }
 
-// carrier is what the action reads of a *verify.Bundle.
-type carrier interface {
-	Items() iter.Seq2[bundle.Entry, error]
-	Manifest(d digest.Digest) (raw []byte, desc bundle.Descriptor, ok bool)
-	ReadBlob(ctx context.Context, desc bundle.Descriptor) ([]byte, error)
-	Fetch(ctx context.Context, desc bundle.Descriptor) (io.ReadCloser, error)
-}
-
 // Grounds implements install.Grounder: files in one render directory say nothing
-// of another.
+// of another, nor those of other values files.
 func (Action) Grounds(in install.Input) any {
 	dir, err := filepath.Abs(in.Render)
 	if err != nil {
 		dir = in.Render // no working directory: Apply says so
 	}
-	return map[string]any{"render": dir}
+	return map[string]any{"render": dir, "values": charts.Grounds(in.Values)}
 }
 
 // Plan says what would be written. Where the images will be need not be known
@@ -81,7 +68,7 @@ func (Action) Apply(ctx context.Context, in install.Input) (install.Result, erro
 	return apply(ctx, in.Bundle, in)
 }
 
-func plan(ctx context.Context, b carrier, in install.Input) (install.Change, error) {
+func plan(ctx context.Context, b charts.Carrier, in install.Input) (install.Change, error) {
 	if _, known := in.With["map"].(map[string]any); !known {
 		with := make(map[string]any, len(in.With))
 		for k, v := range in.With {
@@ -95,7 +82,7 @@ func plan(ctx context.Context, b carrier, in install.Input) (install.Change, err
 	if err != nil {
 		return install.Change{}, err
 	}
-	objects, finding, err := render(ctx, b, a)
+	objects, finding, err := render(ctx, b, a, in.Values)
 	if err != nil {
 		return install.Change{}, err
 	}
@@ -150,7 +137,7 @@ func decode(in install.Input) (arguments, error) {
 	return a, nil
 }
 
-func apply(ctx context.Context, b carrier, in install.Input) (install.Result, error) {
+func apply(ctx context.Context, b charts.Carrier, in install.Input) (install.Result, error) {
 	a, err := decode(in)
 	if err != nil {
 		return install.Result{}, err
@@ -161,7 +148,7 @@ func apply(ctx context.Context, b carrier, in install.Input) (install.Result, er
 	if in.Render == "" {
 		return install.Result{}, errors.New("no render directory is given")
 	}
-	objects, finding, err := render(ctx, b, a)
+	objects, finding, err := render(ctx, b, a, in.Values)
 	if err != nil {
 		return install.Result{}, err
 	}
@@ -204,21 +191,17 @@ func quote(path string) string {
 }
 
 // render loads the chart and its values out of the bundle and renders it.
-func render(ctx context.Context, b carrier, a arguments) ([]chart.Object, *install.Finding, error) {
-	c, finding, err := load(ctx, b, a.Chart)
-	if err != nil || finding != nil {
-		return nil, finding, err
+func render(ctx context.Context, b charts.Carrier, a arguments, site []install.ValuesFile) ([]chart.Object, *install.Finding, error) {
+	c, _, err := charts.Load(ctx, b, a.Chart)
+	if e, ok := errors.AsType[*charts.AbsentError](err); ok {
+		return nil, &install.Finding{Code: codeAbsent, Detail: e.Error(), Fields: map[string]string{"chart": a.Chart, "have": e.Have}}, nil
 	}
-	values, err := carriedValues(ctx, b, a.Chart)
 	if err != nil {
 		return nil, nil, err
 	}
-	for i, v := range a.Values {
-		own, err := json.Marshal(v) // JSON is YAML
-		if err != nil {
-			return nil, nil, fmt.Errorf("encode values: %w", err)
-		}
-		values = append(values, chart.ValuesFile{Name: fmt.Sprintf("values[%d] of the checklist", i), Data: own})
+	values, err := charts.Values(ctx, b, a.Chart, a.Values, site, a.Files)
+	if err != nil {
+		return nil, nil, err
 	}
 	objects, err := c.Render(ctx, chart.Options{ReleaseName: a.Release, Namespace: a.Namespace, KubeVersion: a.KubeVersion, Values: values})
 	if _, ok := errors.AsType[*chart.SchemaError](err); ok {
@@ -233,102 +216,15 @@ func render(ctx context.Context, b carrier, a arguments) ([]chart.Object, *insta
 	return objects, nil, nil
 }
 
-// roots lists the carried items of a kind.
-func roots(b carrier, kind string) ([]bundle.Entry, error) {
-	var out []bundle.Entry
-	for e, err := range b.Items() {
-		if err != nil {
-			return nil, fmt.Errorf("list bundle: %w", err)
-		}
-		if e.Kind == kind && e.Role == bundle.RoleRoot {
-			out = append(out, e)
-		}
+// relocate points every image at the enclave's registry. An image that was not
+// mirrored is a finding.
+func relocate(objects []chart.Object, a arguments) ([]chart.Object, *install.Finding, error) {
+	out, err := charts.Relocate(objects, a.Map, a.Ignore)
+	if e, ok := errors.AsType[*charts.UnknownError](err); ok {
+		return nil, &install.Finding{Code: codeImages, Detail: e.Error(), Fields: map[string]string{"chart": a.Chart, "images": e.Images()}}, nil
 	}
-	return out, nil
-}
-
-func manifestOf(b carrier, e bundle.Entry) (ocispec.Manifest, error) {
-	var m ocispec.Manifest
-	raw, _, ok := b.Manifest(e.Digest)
-	if !ok {
-		return m, fmt.Errorf("%s %s: manifest %s is not carried", e.Kind, e.Name, e.Digest)
-	}
-	if err := json.Unmarshal(raw, &m); err != nil {
-		return m, fmt.Errorf("%s %s: decode manifest: %w", e.Kind, e.Name, err)
-	}
-	return m, nil
-}
-
-// load reads a carried chart.
-func load(ctx context.Context, b carrier, name string) (*chart.Chart, *install.Finding, error) {
-	entries, err := roots(b, bundle.KindChart)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, fmt.Errorf("chart %s: %w", a.Chart, err)
 	}
-	var have []string
-	for _, e := range entries {
-		if e.Name != name {
-			have = append(have, e.Name)
-			continue
-		}
-		m, err := manifestOf(b, e)
-		if err != nil {
-			return nil, nil, err
-		}
-		for _, l := range m.Layers {
-			if l.MediaType == chart.MediaTypeArchive {
-				return loadLayer(ctx, b, name, l)
-			}
-		}
-		return nil, nil, fmt.Errorf("chart %s: its manifest has no layer of type %s", name, chart.MediaTypeArchive)
-	}
-	list := cmp.Or(strings.Join(have, ", "), "none")
-	return nil, &install.Finding{
-		Code: codeAbsent, Detail: fmt.Sprintf("the bundle carries no chart %q; it carries %s", name, list),
-		Fields: map[string]string{"chart": name, "have": list},
-	}, nil
-}
-
-func loadLayer(ctx context.Context, b carrier, name string, layer bundle.Descriptor) (*chart.Chart, *install.Finding, error) {
-	rc, err := b.Fetch(ctx, layer)
-	if err != nil {
-		return nil, nil, fmt.Errorf("read chart %s: %w", name, err)
-	}
-	defer rc.Close()
-	c, err := chart.Load(rc)
-	if err != nil {
-		return nil, nil, fmt.Errorf("load chart %s: %w", name, err)
-	}
-	return c, nil, nil
-}
-
-// carriedValues reads the values files that the bundle carries for a chart, in
-// the order in which they were merged when its images were found.
-func carriedValues(ctx context.Context, b carrier, name string) ([]chart.ValuesFile, error) {
-	entries, err := roots(b, bundle.KindFile)
-	if err != nil {
-		return nil, err
-	}
-	for _, e := range entries {
-		if e.Name != "values-"+name {
-			continue
-		}
-		m, err := manifestOf(b, e)
-		if err != nil {
-			return nil, err
-		}
-		if m.ArtifactType != chart.ArtifactTypeValues {
-			continue // a file that happens to have the name
-		}
-		var out []chart.ValuesFile
-		for _, l := range m.Layers {
-			data, err := b.ReadBlob(ctx, l)
-			if err != nil {
-				return nil, fmt.Errorf("read values of chart %s: %w", name, err)
-			}
-			out = append(out, chart.ValuesFile{Name: l.Annotations[ocispec.AnnotationTitle], Data: data})
-		}
-		return out, nil
-	}
-	return nil, nil
+	return out, nil, nil
 }

@@ -317,25 +317,3 @@ func TestArguments(t *testing.T) {
 		}
 	}
 }
-
-func TestFind(t *testing.T) {
-	a, c := "sha256:"+strings.Repeat("a", 64), "sha256:"+strings.Repeat("c", 64)
-	m := &manifests.RelocationMap{Entries: []manifests.Relocation{
-		{Kind: "chart", Source: "charts/web:1", Target: "r/charts/web:1"},
-		{Kind: "image", Source: "docker.io/library/postgres:16", Target: "r.example/library/postgres:16", SourceDigest: c, Digest: a},
-		{Kind: "image", Source: "acme/app:v1@" + c, Target: "r.example/acme/app:v1", SourceDigest: c, Digest: a},
-		{Kind: "image", Source: "busybox", Target: "r.example/library/busybox:latest", Digest: a},
-	}}
-	for image, want := range map[string]string{
-		"postgres:16": "r.example/library/postgres:16", "docker.io/postgres:16": "r.example/library/postgres:16",
-		"index.docker.io/library/postgres:16": "r.example/library/postgres:16", "postgres:16@" + c: "r.example/library/postgres:16",
-		"postgres@" + a: "r.example/library/postgres:16", "postgres:16@sha256:" + strings.Repeat("d", 64): "", "postgres:17": "", "postgres": "",
-		"acme/app:v1": "r.example/acme/app:v1", "acme/app@" + c: "r.example/acme/app:v1", "busybox:latest": "r.example/library/busybox:latest",
-		"r.example/acme/app:v1": "r.example/acme/app:v1", "quay.io/acme/app:v1": "", "charts/web:1": "", "localhost/acme/app:v1": "",
-	} {
-		e, ok := find(m, image)
-		if got := e.Target; got != want || ok != (want != "") {
-			t.Errorf("%s: %q, want %q", image, got, want)
-		}
-	}
-}

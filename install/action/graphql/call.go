@@ -68,7 +68,7 @@ func (k Call) Plan(ctx context.Context, in install.Input) (install.Change, error
 	}
 	defer c.HTTP.CloseIdleConnections()
 	if a.Find == nil {
-		return install.Change{Summary: "ask " + c.URL + " for " + a.What}, nil
+		return install.Change{Summary: "ask " + c.URL + " for " + a.What, Unseen: true}, nil
 	}
 	found, err := k.look(ctx, c, a)
 	if err != nil {

@@ -395,3 +395,13 @@ func TestArguments(t *testing.T) {
 		t.Errorf("a kept file outside the directory: %v", err)
 	}
 }
+
+// TestCallUnseen: without a way to find it, nobody can see whether it was made.
+func TestCallUnseen(t *testing.T) {
+	s := spacelift.Start(t, spacelift.Options{})
+	in := install.Input{With: makePool(s, testCSR), Secrets: t.TempDir()}
+	delete(in.With, "find")
+	if c, err := (Call{}).Plan(t.Context(), in); err != nil || c.Nothing || !c.Unseen {
+		t.Errorf("plan %+v, error %v", c, err)
+	}
+}

@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/google/cel-go/cel"
 	"github.com/google/cel-go/common/ast"
@@ -42,11 +43,16 @@ const (
 type Env struct {
 	env   *cel.Env
 	names map[string]*cel.Type // "in.a.b", "out.c.d"
+
+	// A checklist says the same many times, and most of it is a name. What was
+	// compiled is kept by its source.
+	mu   sync.Mutex
+	seen map[string]*Expr
 }
 
 // NewEnv declares inputs and outputs: dotted names and their checklist types.
 func NewEnv(inputs, outputs map[string]string) (*Env, error) {
-	e := &Env{names: make(map[string]*cel.Type)}
+	e := &Env{names: make(map[string]*cel.Type), seen: make(map[string]*Expr)}
 	opts := []cel.EnvOption{
 		cel.ClearMacros(),
 		cel.Macros(cel.AllMacro, cel.ExistsMacro, cel.ExistsOneMacro, cel.MapMacro, cel.MapFilterMacro, cel.FilterMacro,
@@ -99,10 +105,12 @@ func unalias(name string) string {
 	return name
 }
 
-// Expr is one compiled expression.
+// Expr is one compiled expression. It is safe for concurrent use.
 type Expr struct {
 	src  string
-	prog cel.Program
+	env  *cel.Env
+	ast  *cel.Ast                    // nil where only is all there is
+	prog func() (cel.Program, error) // made when it is first needed
 	typ  *cel.Type
 	refs []string
 	read []string
@@ -132,6 +140,22 @@ func (e *Env) Condition(src string) (*Expr, error) {
 }
 
 func (e *Env) compile(src string) (*Expr, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if x := e.seen[src]; x != nil {
+		return x, nil
+	}
+	x, err := e.compileNew(src)
+	if err == nil {
+		e.seen[src] = x
+	}
+	return x, err
+}
+
+func (e *Env) compileNew(src string) (*Expr, error) {
+	if name := strings.TrimSpace(src); e.names[name] != nil && len(src) <= MaxSource {
+		return &Expr{src: src, typ: e.names[name], refs: []string{name}, read: []string{name}, only: name}, nil
+	}
 	rewritten, err := rewrite(src)
 	if err != nil {
 		return nil, fmt.Errorf("expression %q: %w", src, err)
@@ -147,15 +171,9 @@ func (e *Env) compile(src string) (*Expr, error) {
 	if err := issues(src, iss); err != nil {
 		return nil, err
 	}
-	prog, err := e.env.Program(checked, cel.CostLimit(maxCost))
-	if err != nil {
-		return nil, fmt.Errorf("expression %q: %w", src, err)
-	}
-	x := &Expr{src: src, prog: prog, typ: checked.OutputType()}
+	x := &Expr{src: src, env: e.env, ast: checked, typ: checked.OutputType()}
+	x.prog = sync.OnceValues(func() (cel.Program, error) { return e.env.Program(checked, cel.CostLimit(maxCost)) })
 	x.refs, x.read = references(checked)
-	if len(x.refs) == 1 && strings.TrimSpace(src) == x.refs[0] {
-		x.only = x.refs[0]
-	}
 	return x, nil
 }
 

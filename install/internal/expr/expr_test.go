@@ -199,3 +199,67 @@ func FuzzCompile(f *testing.F) {
 		}
 	})
 }
+
+func TestDecided(t *testing.T) {
+	known := map[string]any{"in.platform": "onprem"}
+	for src, want := range map[string]any{
+		`in.platform == "onprem"`:                             true,
+		`in.platform == "eks" && in.mqtt.type == "x"`:         false,
+		`in.mqtt.type == "x" && in.platform == "eks"`:         false,
+		`in.mqtt.port > 1 && in.platform == "onprem"`:         nil,
+		`in.platform != "eks" || has(in.tls.ca)`:              true,
+		`in.platform == "onprem" && has(in.tls.ca)`:           nil,
+		`has(out.image.digest) && in.platform == "ecs"`:       false,
+		`in.platform == "eks" ? in.on : in.mqtt.type == "x"`:  nil,
+		`in.tags.exists(t, t == "x") && in.platform == "eks"`: false,
+		`in.tags.exists(t, t == "x")`:                         nil,
+	} {
+		x, err := testEnv(t).Condition(src)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, ok := x.Decided(known)
+		if ok != (want != nil) || ok && got != want {
+			t.Errorf("%s: %v, %v; want %v", src, got, ok, want)
+		}
+		if x.Never(known) != (want == false) {
+			t.Errorf("%s: never %v", src, x.Never(known))
+		}
+	}
+}
+
+// TestOneNameIsNotCompiled: most expressions are a name. They take no CEL, are
+// compiled once, and mean what CEL has them mean.
+func TestOneNameIsNotCompiled(t *testing.T) {
+	e := testEnv(t)
+	first, err := e.Value("with", "${in.mqtt.port}")
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := e.Value("with", "${in.mqtt.port}")
+	if err != nil || first.whole != again.whole || first.whole.ast != nil {
+		t.Errorf("%+v, %+v, %v", first.whole, again.whole, err)
+	}
+	if got, ok, err := first.Eval(testVars()); got != int64(1984) || !ok || err != nil {
+		t.Errorf("%v, %v, %v", got, ok, err)
+	}
+	if _, ok, err := first.Eval(NewVars(nil, nil)); ok || err != nil {
+		t.Errorf("unset: %v, %v", ok, err)
+	}
+	x, err := e.Condition("in.on")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := x.Bool(NewVars(nil, nil)); err == nil || !strings.Contains(err.Error(), "in.on") {
+		t.Errorf("unset: %v", err)
+	}
+	// What a step gave may be of any Go type.
+	out, err := e.Value("with", "${out.map}")
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, _, err := out.Eval(NewVars(nil, map[string]any{"map": map[string][]string{"a": {"b"}}}))
+	if d := cmp.Diff(map[string]any{"a": []any{"b"}}, got); d != "" || err != nil {
+		t.Error(d, err)
+	}
+}

@@ -64,7 +64,18 @@ func (x *Expr) Bool(v Vars) (bool, error) {
 }
 
 func (x *Expr) eval(v Vars) (any, error) {
-	val, _, err := x.prog.Eval(v.act)
+	if x.only != "" {
+		val, ok := v.act[alias(x.only)]
+		if !ok {
+			return nil, fmt.Errorf("evaluate %q: no such attribute(s): %s", x.src, x.only)
+		}
+		return Normalize(val)
+	}
+	prog, err := x.prog()
+	if err != nil {
+		return nil, fmt.Errorf("expression %q: %w", x.src, err)
+	}
+	val, _, err := prog.Eval(v.act)
 	if err != nil {
 		return nil, fmt.Errorf("evaluate %q: %s", x.src, strings.ReplaceAll(err.Error(), inAlias+".", "in."))
 	}

@@ -42,6 +42,9 @@ type network struct {
 	prefix netip.Prefix
 }
 
+// Offline implements install.Offline.
+func (Probe) Offline() {}
+
 // Run compares every two networks of different names. Networks of one name may
 // overlap: a range is often given beside its parts.
 func (p Probe) Run(_ context.Context, in install.Input) (install.Result, error) {

@@ -44,6 +44,9 @@ func (Probe) Codes() map[string][]string {
 	}
 }
 
+// Offline implements install.Offline.
+func (Probe) Offline() {}
+
 // Run checks names by RFC 1123, that no two are equal, and ports.
 func (Probe) Run(_ context.Context, in install.Input) (install.Result, error) {
 	var a arguments

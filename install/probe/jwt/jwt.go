@@ -74,6 +74,9 @@ type check struct {
 	found []install.Finding
 }
 
+// Offline implements install.Offline.
+func (Probe) Offline() {}
+
 // Run looks at the token. Nothing of it but the names of its claims, its
 // algorithm and its dates reaches a finding.
 func (p Probe) Run(_ context.Context, in install.Input) (install.Result, error) {

@@ -58,6 +58,9 @@ func (Endpoint) Codes() map[string][]string {
 	}
 }
 
+// Offline implements install.Offline.
+func (Endpoint) Offline() {}
+
 // Run checks the type and the form of the endpoint; it connects nowhere.
 func (Endpoint) Run(_ context.Context, in install.Input) (install.Result, error) {
 	var a endpointArguments

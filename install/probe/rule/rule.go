@@ -58,6 +58,9 @@ func (Probe) Codes() map[string][]string {
 	return map[string][]string{codeBroken: vocabulary()}
 }
 
+// Offline implements install.Offline.
+func (Probe) Offline() {}
+
 // Run evaluates every rule and reports each that does not hold. A value is held
 // against the pattern as the empty text where it is not set.
 func (Probe) Run(_ context.Context, in install.Input) (install.Result, error) {

@@ -20,6 +20,9 @@ type arguments struct {
 // Codes implements install.Coder.
 func (Probe) Codes() map[string][]string { return map[string][]string{} }
 
+// Offline implements install.Offline.
+func (Probe) Offline() {}
+
 // Run returns the values as outputs. It finds nothing.
 func (Probe) Run(_ context.Context, in install.Input) (install.Result, error) {
 	var a arguments

@@ -76,6 +76,9 @@ type check struct {
 	found []install.Finding
 }
 
+// Offline implements install.Offline.
+func (Probe) Offline() {}
+
 // Run reads the files and reports everything a client would refuse.
 func (p Probe) Run(_ context.Context, in install.Input) (install.Result, error) {
 	c := &check{arguments: arguments{WarnDays: warnDays}, now: time.Now()}

@@ -1,0 +1,648 @@
+package helm
+
+import (
+	"context"
+	"errors"
+	"io"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/airlock-project/airlock/bundle/chart"
+	"github.com/airlock-project/airlock/install"
+	"github.com/airlock-project/airlock/install/action/internal/charts"
+	"github.com/airlock-project/airlock/install/internal/kube"
+	"helm.sh/helm/v3/pkg/action"
+	"helm.sh/helm/v3/pkg/chartutil"
+	kubefake "helm.sh/helm/v3/pkg/kube/fake"
+	"helm.sh/helm/v3/pkg/release"
+	"helm.sh/helm/v3/pkg/storage"
+	"helm.sh/helm/v3/pkg/storage/driver"
+	helmtime "helm.sh/helm/v3/pkg/time"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+)
+
+// fake is a cluster that is not there: releases are kept in memory, objects
+// nowhere.
+type fake struct {
+	memory     *driver.Memory
+	kube       *kubefake.FailingKubeClient
+	namespaces []string
+	crds       map[string]string // as applied, by name
+	gone       []string          // names of objects that somebody removed
+	sick       []workload
+	applyErr   error
+}
+
+func newFake() *fake {
+	m := driver.NewMemory()
+	m.SetNamespace("apps")
+	return &fake{
+		memory: m, namespaces: []string{"apps"}, crds: map[string]string{},
+		kube: &kubefake.FailingKubeClient{PrintingKubeClient: kubefake.PrintingKubeClient{Out: io.Discard}},
+	}
+}
+
+func (f *fake) open(context.Context, arguments) (*session, error) {
+	caps := chartutil.DefaultCapabilities.Copy()
+	return &session{cluster: f, cfg: &action.Configuration{
+		Releases: storage.Init(f.memory), KubeClient: f.kube, Capabilities: caps, Log: func(string, ...any) {},
+	}}, nil
+}
+
+func (f *fake) Apply(_ context.Context, o *unstructured.Unstructured, opts kube.ApplyOptions) (kube.Outcome, error) {
+	if f.applyErr != nil {
+		return kube.Outcome{}, f.applyErr
+	}
+	data, err := o.MarshalJSON()
+	if err != nil {
+		return kube.Outcome{}, err
+	}
+	change := kube.Changed
+	switch f.crds[o.GetName()] {
+	case string(data):
+		change = kube.Unchanged
+	case "":
+		change = kube.Created
+	}
+	if !opts.DryRun {
+		f.crds[o.GetName()] = string(data)
+	}
+	return kube.Outcome{Change: change}, nil
+}
+
+func (f *fake) established(context.Context, string) error { return nil }
+
+func (f *fake) look(_ context.Context, refs []Ref) (all, missing []Ref, err error) {
+	for _, r := range refs {
+		if slices.Contains(f.gone, r.Name) {
+			missing = append(missing, r)
+		}
+	}
+	return refs, missing, nil
+}
+
+func (f *fake) unready(context.Context, []Ref) ([]workload, error) { return f.sick, nil }
+
+func (f *fake) namespace(_ context.Context, name string, create bool) (bool, error) {
+	if create {
+		f.namespaces = append(f.namespaces, name)
+	}
+	return slices.Contains(f.namespaces, name), nil
+}
+
+// history lists "revision status" of the release prod.
+func (f *fake) history(t *testing.T) []string {
+	t.Helper()
+	s, err := f.open(t.Context(), arguments{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	list, err := s.history("prod")
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := []string{}
+	for _, r := range list {
+		out = append(out, string(rune('0'+r.Version))+" "+r.Info.Status.String())
+	}
+	return out
+}
+
+func (f *fake) latest(t *testing.T) *release.Release {
+	t.Helper()
+	r, err := storage.Init(f.memory).Last("prod")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+func (f *fake) wantHistory(t *testing.T, want ...string) {
+	t.Helper()
+	if got := f.history(t); !slices.Equal(got, want) {
+		t.Errorf("history %q, want %q", got, want)
+	}
+}
+
+// apply runs the action and expects no finding that fails.
+func (f *fake) apply(t *testing.T, b *carried, in install.Input) install.Result {
+	t.Helper()
+	res, err := Action{open: f.open}.apply(t.Context(), b, in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range res.Findings {
+		if c.Severity == "" {
+			t.Fatalf("finding %s: %s", c.Code, c.Detail)
+		}
+	}
+	return res
+}
+
+func (f *fake) plan(t *testing.T, b *carried, in install.Input) install.Change {
+	t.Helper()
+	c, err := Action{open: f.open}.plan(t.Context(), b, in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func TestInstall(t *testing.T) {
+	f, b, in := newFake(), carry(t, demoChart(), "greeting: carried\n"), input(t, nil)
+	c := f.plan(t, b, in)
+	text := c.Summary + "\n" + strings.Join(c.Details, "\n")
+	for _, want := range []string{
+		"install release prod in namespace apps as revision 1: chart demo 1.0.0", "add Deployment prod\n", "add Job prod-migrate", "apply CustomResourceDefinition gadgets.demo.test",
+	} {
+		if !strings.Contains(text+"\n", want) {
+			t.Errorf("plan lacks %q:\n%s", want, text)
+		}
+	}
+	f.wantHistory(t)
+	if len(f.crds) > 0 || c.Nothing {
+		t.Errorf("a plan changed something, or saw nothing to do: %v", f.crds)
+	}
+	res := f.apply(t, b, in)
+	f.wantHistory(t, "1 deployed")
+	if res.Outputs["helm.revision"] != 1 || res.Outputs["helm.status"] != "deployed" || !res.Changed {
+		t.Errorf("outputs %v", res.Outputs)
+	}
+	r := f.latest(t)
+	sum := "@sha256:" + strings.Repeat("a", 64)
+	for _, want := range []string{
+		"image: harbor:5000/airlock/demo/web:1" + sum, "--runner-image=harbor:5000/airlock/demo/tool:2" + sum, "- harbor:5000/airlock/helper:3" + sum,
+		"value: harbor:5000/airlock/helper:3" + sum, "image: harbor:5000/airlock/demo/sub:4" + sum, "# Source: demo/templates/web.yaml",
+	} {
+		if !strings.Contains(r.Manifest, want) {
+			t.Errorf("the manifest lacks %q:\n%s", want, r.Manifest)
+		}
+	}
+	if len(r.Hooks) != 1 || !strings.Contains(r.Hooks[0].Manifest, "harbor:5000/airlock/demo/tool:2"+sum) || strings.Contains(r.Manifest+r.Hooks[0].Manifest, "quay.io") {
+		t.Errorf("hooks are not relocated: %+v", r.Hooks)
+	}
+	if r.Info.Notes != "carried\n" || r.Labels[labelRevision] != "1" || f.crds["gadgets.demo.test"] == "" {
+		t.Errorf("notes %q, labels %v", r.Info.Notes, r.Labels)
+	}
+	if n := len(res.Outputs["helm.images"].([]any)); n != 4 {
+		t.Errorf("%d images: %v", n, res.Outputs["helm.images"])
+	}
+	evidence := string(res.Evidence[0].Data)
+	if !strings.Contains(evidence, "greeting: (not shown)") || strings.Contains(evidence, "carried") {
+		t.Errorf("evidence:\n%s", evidence)
+	}
+}
+
+// TestNothing is what a resumed run rests on: random values and the revision's
+// number are no change, everything else is.
+func TestNothing(t *testing.T) {
+	f, b, in := newFake(), carry(t, demoChart(), ""), input(t, nil)
+	f.apply(t, b, in)
+	in.With["values"] = []any{map[string]any{"greeting": "second"}}
+	f.apply(t, b, in)
+	if c := f.plan(t, b, in); !c.Nothing {
+		t.Fatalf("something to do: %+v", c)
+	}
+	res := f.apply(t, b, in)
+	if res.Changed || res.Outputs["helm.revision"] != 2 {
+		t.Errorf("a second time: %+v", res)
+	}
+	f.wantHistory(t, "1 superseded", "2 deployed")
+	newer := demoChart()
+	newer["templates/NOTES.txt"] = "changed\n"
+	for name, c := range map[string]struct {
+		b    *carried
+		with map[string]any
+		do   func()
+	}{
+		"values":     {b, map[string]any{"values": []any{map[string]any{"greeting": "third"}}}, nil},
+		"the chart":  {carry(t, newer, ""), nil, nil},
+		"registry":   {b, map[string]any{"map": relocation(t, "other:5000", fixedSum)}, nil},
+		"a lost one": {b, nil, func() { f.gone = []string{"prod-sub"} }},
+		"a CRD":      {b, nil, func() { f.gone = nil; f.crds["gadgets.demo.test"] = "{}" }},
+	} {
+		with := map[string]any{"values": in.With["values"]}
+		if c.with != nil {
+			with = c.with
+		}
+		if c.do != nil {
+			c.do()
+		}
+		if got := f.plan(t, c.b, input(t, with)); got.Nothing {
+			t.Errorf("%s: nothing to do", name)
+		}
+	}
+}
+
+func TestSiteValues(t *testing.T) {
+	f, b, in := newFake(), carry(t, demoChart(), "greeting: carried\n"), input(t, map[string]any{"values": []any{map[string]any{"greeting": "step"}}})
+	in.Values = []install.ValuesFile{{Name: "a.yaml", Data: []byte("greeting: file\n")}, {Chart: "other", Name: "b.yaml", Data: []byte("greeting: other\n")}}
+	f.apply(t, b, in)
+	if n := f.latest(t).Info.Notes; n != "step\n" {
+		t.Errorf("a file for the product's chart reached another: %q", n)
+	}
+	in.With["files"] = true
+	f.apply(t, b, in)
+	if n := f.latest(t).Info.Notes; n != "file\n" {
+		t.Errorf("notes %q", n)
+	}
+	in.Values[1].Chart = "demo"
+	f.apply(t, b, in)
+	if n := f.latest(t).Info.Notes; n != "other\n" {
+		t.Errorf("notes %q", n)
+	}
+}
+
+func TestUpgradeShowsChanges(t *testing.T) {
+	f, b := newFake(), carry(t, demoChart(), "")
+	f.apply(t, b, input(t, map[string]any{"values": []any{map[string]any{"replicas": 3, "extra": true}}}))
+	in := input(t, map[string]any{"values": []any{map[string]any{"replicas": 4, "image": "quay.io/demo/web:9", "greeting": "geheim"}}})
+	c := f.plan(t, b, in)
+	text := strings.Join(c.Details, "\n")
+	for _, want := range []string{
+		"change Deployment prod: spec.replicas (3 -> 4)", "spec.template.spec.containers[0].image (harbor:5000/airlock/demo/web:1@", "remove ConfigMap prod-extra",
+		"change Secret prod: stringData.greeting", "careful: Deployment prod may lose 3 of 4 replicas",
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("no %q in:\n%s", want, text)
+		}
+	}
+	for _, not := range []string{"geheim", "hello", "Deployment prod-sub", "data.made"} {
+		if strings.Contains(text, not) {
+			t.Errorf("%q in:\n%s", not, text)
+		}
+	}
+	res := f.apply(t, b, in)
+	i := slices.IndexFunc(res.Findings, func(f install.Finding) bool { return f.Code == "HELM-06" })
+	if i < 0 || res.Findings[i].Fields["percent"] != "75%" || res.Findings[i].Fields["workload"] != "Deployment prod" {
+		t.Errorf("findings %+v", res.Findings)
+	}
+}
+
+// TestRefused ends with a code, and with nothing changed.
+func TestRefused(t *testing.T) {
+	conflict := &kube.ConflictError{Object: "CustomResourceDefinition gadgets.demo.test", Fields: []string{".spec"}, Owners: []string{"helm"}}
+	older := demoChart()
+	older["Chart.yaml"] = strings.ReplaceAll(older["Chart.yaml"], "1.0.0", "0.9.0")
+	for name, c := range map[string]struct {
+		chart map[string]string
+		with  map[string]any
+		prior func(t *testing.T, f *fake)
+		code  string
+		says  []string
+	}{
+		"schema":       {demoChart(), map[string]any{"values": []any{map[string]any{"replicas": "many"}}}, nil, "HELM-04", []string{"replicas"}},
+		"unknown key":  {demoChart(), map[string]any{"values": []any{map[string]any{"colour": "red"}}}, nil, "HELM-04", []string{"colour"}},
+		"not mirrored": {demoChart(), map[string]any{"values": []any{map[string]any{"image": "quay.io/demo/other:1"}}}, nil, "HELM-09", []string{"quay.io/demo/other:1 in Deployment/prod spec.template.spec.containers[0].image"}},
+		"hook not mirrored": {func() map[string]string {
+			c := demoChart()
+			c["templates/hook.yaml"] = strings.ReplaceAll(c["templates/hook.yaml"], "quay.io/demo/tool:2", "quay.io/demo/other:1")
+			return c
+		}(), nil, nil, "HELM-09", []string{"Job/prod-migrate"}},
+		"its own code": {demoChart(), map[string]any{"values": []any{map[string]any{"image": "other"}}, "codes": map[string]any{"HELM-09": "ING-03"}}, nil, "ING-03", []string{"other"}},
+		"absent":       {demoChart(), map[string]any{"chart": "nine"}, nil, "HELM-10", []string{"demo"}},
+		"older": {
+			older, nil, func(t *testing.T, f *fake) { f.apply(t, carry(t, demoChart(), ""), input(t, nil)) }, "HELM-08",
+			[]string{"demo 1.0.0", "demo 0.9.0"},
+		},
+		"busy":           {demoChart(), nil, func(t *testing.T, f *fake) { f.store(t, 1, release.StatusPendingInstall, nil, time.Now()) }, "HELM-07", []string{"pending-install"}},
+		"CRD of another": {demoChart(), nil, func(_ *testing.T, f *fake) { f.applyErr = conflict }, "HELM-11", []string{"helm"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f, b, in := newFake(), carry(t, c.chart, ""), input(t, c.with)
+			if c.prior != nil {
+				c.prior(t, f)
+			}
+			before := f.history(t)
+			res, err := Action{open: f.open}.apply(t.Context(), b, in)
+			if err != nil || len(res.Findings) != 1 || res.Findings[0].Code != c.code {
+				t.Fatalf("%+v, %v", res, err)
+			}
+			for _, want := range c.says {
+				if !strings.Contains(res.Findings[0].Detail, want) {
+					t.Errorf("%q lacks %q", res.Findings[0].Detail, want)
+				}
+			}
+			f.wantHistory(t, before...)
+			if _, err := (Action{open: f.open}).plan(t.Context(), b, in); err == nil {
+				t.Error("the plan does not say so")
+			}
+		})
+	}
+}
+
+func TestDowngrade(t *testing.T) {
+	older := demoChart()
+	older["Chart.yaml"] = strings.ReplaceAll(older["Chart.yaml"], "1.0.0", "0.9.0")
+	f, b := newFake(), carry(t, older, "")
+	f.apply(t, carry(t, demoChart(), ""), input(t, nil))
+	f.apply(t, b, input(t, map[string]any{"allow_downgrade": true}))
+	f.apply(t, carry(t, demoChart(), ""), input(t, nil))
+	if _, err := (Action{open: f.open, AllowOlder: true}).apply(t.Context(), b, input(t, nil)); err != nil {
+		t.Fatal(err)
+	}
+	f.wantHistory(t, "1 superseded", "2 superseded", "3 superseded", "4 deployed")
+}
+
+// store puts a revision into the history; labels nil is one of the stock helm.
+func (f *fake) store(t *testing.T, version int, status release.Status, labels map[string]string, at time.Time) *release.Release {
+	t.Helper()
+	c := carry(t, demoChart(), "")
+	h, _, err := charts.Load(t.Context(), c, "demo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	hc, err := h.Helm()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &release.Release{
+		Name: "prod", Namespace: "apps", Version: version, Chart: hc, Labels: labels,
+		Manifest: "---\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: left}\n",
+		Info:     &release.Info{Status: status, LastDeployed: helmtime.Time{Time: at}, FirstDeployed: helmtime.Time{Time: at}},
+	}
+	if err := storage.Init(f.memory).Create(r); err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// TestRepair goes on from what runs that were killed leave.
+func TestRepair(t *testing.T) {
+	mine := func(v string) map[string]string { return map[string]string{labelRevision: v} }
+	old := time.Now().Add(-2 * time.Hour)
+	for name, c := range map[string]struct {
+		prior func(f *fake)
+		want  []string
+	}{
+		"install":                   {func(f *fake) { f.store(t, 1, release.StatusPendingInstall, mine("1"), time.Now()) }, []string{"1 deployed"}},
+		"install of helm, long ago": {func(f *fake) { f.store(t, 1, release.StatusPendingInstall, nil, old) }, []string{"1 deployed"}},
+		"failed install":            {func(f *fake) { f.store(t, 1, release.StatusFailed, nil, time.Now()) }, []string{"1 deployed"}},
+		"install of what is wanted": {func(f *fake) {
+			f.apply(t, carry(t, demoChart(), ""), input(t, nil))
+			r := f.latest(t)
+			r.Info.Status = release.StatusPendingInstall
+			if err := storage.Init(f.memory).Update(r); err != nil {
+				t.Fatal(err)
+			}
+		}, []string{"1 failed", "2 deployed"}},
+		"upgrade": {func(f *fake) {
+			f.store(t, 1, release.StatusDeployed, mine("1"), old)
+			f.store(t, 2, release.StatusPendingUpgrade, mine("2"), time.Now())
+		}, []string{"1 superseded", "2 failed", "3 superseded", "4 deployed"}},
+		"upgrade of what is wanted": {func(f *fake) {
+			f.apply(t, carry(t, demoChart(), ""), input(t, nil))
+			r := f.latest(t)
+			again := *r
+			again.Version, again.Labels, again.Info = 2, map[string]string{labelRevision: "2", labelChart: r.Labels[labelChart]}, &release.Info{Status: release.StatusPendingUpgrade, LastDeployed: helmtime.Now()}
+			if err := storage.Init(f.memory).Create(&again); err != nil {
+				t.Fatal(err)
+			}
+		}, []string{"1 superseded", "2 failed", "3 deployed"}},
+		"rollback": {func(f *fake) {
+			f.store(t, 1, release.StatusSuperseded, mine("1"), old)
+			f.store(t, 2, release.StatusDeployed, mine("2"), old)
+			f.store(t, 3, release.StatusPendingRollback, mine("3"), time.Now())
+		}, []string{"1 superseded", "2 superseded", "3 failed", "4 superseded", "5 deployed"}},
+		"upgrade, already superseded": {func(f *fake) {
+			f.store(t, 1, release.StatusSuperseded, mine("1"), old)
+			f.store(t, 2, release.StatusPendingUpgrade, mine("2"), time.Now())
+		}, []string{"1 superseded", "2 superseded", "3 deployed"}},
+		"removal": {func(f *fake) { f.store(t, 1, release.StatusUninstalling, mine("1"), old) }, []string{"1 deployed"}},
+		"removed": {func(f *fake) { f.store(t, 1, release.StatusUninstalled, mine("1"), old) }, []string{"1 superseded", "2 deployed"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newFake()
+			c.prior(f)
+			b, in := carry(t, demoChart(), ""), input(t, map[string]any{"values": []any{map[string]any{"greeting": "now"}}})
+			if strings.HasSuffix(name, "wanted") {
+				in = input(t, nil)
+			}
+			f.apply(t, b, in)
+			f.wantHistory(t, c.want...)
+			if c := f.plan(t, b, in); !c.Nothing {
+				t.Errorf("something to do: %+v", c)
+			}
+		})
+	}
+}
+
+// TestFailure tells the reasons and undoes what failed.
+func TestFailure(t *testing.T) {
+	sick := []workload{{Name: "Deployment apps/prod", Want: 3, Pods: []kube.Reason{
+		{Class: kube.ClassPull, Pod: "prod-1", Container: "web", Image: "harbor:5000/airlock/demo/web:1", Reason: "ImagePullBackOff", Message: "not found"},
+		{Class: kube.ClassPull, Pod: "prod-2", Container: "web", Image: "harbor:5000/airlock/demo/web:1", Reason: "ErrImagePull", Message: "not found"},
+		{Class: kube.ClassConfig, Pod: "prod-3", Container: "init", Reason: "CreateContainerConfigError", Message: "secret \"x\" not found"},
+		{Class: kube.ClassCrash, Pod: "prod-4", Container: "web", Reason: "CrashLoopBackOff", Log: []string{"starting", "cannot reach database"}},
+		{Class: kube.ClassPending, Pod: "prod-5", Reason: "Unschedulable", Message: "insufficient cpu"},
+	}}}
+	f, b := newFake(), carry(t, demoChart(), "")
+	f.sick, f.kube.WaitError = sick, errors.New("timed out waiting for the condition")
+	res, err := Action{open: f.open}.apply(t.Context(), b, input(t, nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, c := range res.Findings {
+		got = append(got, c.Code+" "+c.Fields["pod"]+" "+c.Fields["reason"])
+	}
+	want := []string{
+		"HELM-01 prod-1 ImagePullBackOff: not found", "HELM-02 prod-3 CreateContainerConfigError: secret \"x\" not found",
+		"HELM-03 prod-4 CrashLoopBackOff: cannot reach database", "HELM-05  Unschedulable: insufficient cpu", "  ", "  ",
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("findings %q\nwant %q", got, want)
+	}
+	if d := res.Findings[len(res.Findings)-1].Detail; d != "release prod was removed again: it never worked" {
+		t.Error(d)
+	}
+	f.wantHistory(t)
+	f.kube.WaitError = nil
+	f.apply(t, b, input(t, nil))
+	f.kube.WatchUntilReadyError = errors.New("job failed: BackoffLimitExceeded") // the hook of the upgrade
+	f.sick = nil
+	res, err = Action{open: f.open}.apply(t.Context(), b, input(t, map[string]any{"values": []any{map[string]any{"replicas": 2}}}))
+	if err != nil || res.Findings[1].Code != "HELM-05" || !strings.Contains(res.Findings[1].Fields["reason"], "BackoffLimitExceeded") {
+		t.Fatalf("%+v, %v", res, err)
+	}
+	f.wantHistory(t, "1 superseded", "2 failed", "3 deployed")
+	f.kube.WatchUntilReadyError, f.kube.WaitError = nil, errors.New("timed out")
+	if _, err = (Action{open: f.open}).apply(t.Context(), b, input(t, map[string]any{"atomic": false, "values": []any{map[string]any{"replicas": 2}}})); err != nil {
+		t.Fatal(err)
+	}
+	f.wantHistory(t, "1 superseded", "2 failed", "3 deployed", "4 failed")
+}
+
+// TestInterrupted leaves the release to the next run.
+func TestInterrupted(t *testing.T) {
+	f, b := newFake(), carry(t, demoChart(), "")
+	ctx, cancel := context.WithCancel(t.Context())
+	f.kube.WaitError = context.Canceled
+	cancel()
+	if _, err := (Action{open: f.open}).apply(ctx, b, input(t, nil)); err == nil {
+		t.Error("no error")
+	}
+}
+
+func TestHistoryIsBounded(t *testing.T) {
+	f, b := newFake(), carry(t, demoChart(), "")
+	for i := range 13 {
+		f.apply(t, b, input(t, map[string]any{"values": []any{map[string]any{"replicas": i + 1}}}))
+	}
+	if n := len(f.history(t)); n != maxHistory {
+		t.Errorf("%d revisions", n)
+	}
+}
+
+func TestNamespace(t *testing.T) {
+	f, b := newFake(), carry(t, demoChart(), "")
+	f.namespaces = nil
+	if _, err := (Action{open: f.open}).apply(t.Context(), b, input(t, nil)); err == nil || !strings.Contains(err.Error(), "no namespace apps") {
+		t.Error(err)
+	}
+	in := input(t, map[string]any{"create_namespace": true})
+	if c := f.plan(t, b, in); c.Details[0] != "add Namespace apps" || len(f.namespaces) > 0 {
+		t.Errorf("%+v", c)
+	}
+	f.apply(t, b, in)
+	if len(f.namespaces) != 1 {
+		t.Error("the namespace was not made")
+	}
+}
+
+// TestPlanBeforeTheCluster says what can be said.
+func TestPlanBeforeTheCluster(t *testing.T) {
+	f, b := newFake(), carry(t, demoChart(), "")
+	c := f.plan(t, b, input(t, map[string]any{"map": "(known later)", "kubeconfig": "(known later)"}))
+	if c.Nothing || c.Summary != "install or upgrade release prod in namespace apps with chart demo 1.0.0" {
+		t.Errorf("%+v", c)
+	}
+	c = f.plan(t, b, input(t, map[string]any{"map": "(known later)"}))
+	if c.Nothing || !strings.Contains(c.Details[len(c.Details)-1], "known later") {
+		t.Errorf("%+v", c)
+	}
+	if _, err := (Action{open: f.open}).plan(t.Context(), b, input(t, map[string]any{"kubeconfig": "(known later)", "values": []any{map[string]any{"replicas": "x"}}})); err == nil {
+		t.Error("values that break the schema are not told before the cluster is there")
+	}
+}
+
+func TestArguments(t *testing.T) {
+	for _, more := range []map[string]any{
+		{"chart": ""}, {"namespace": ""}, {"map": nil}, {"colour": "red"}, {"timeout": "soon"}, {"timeout": "-1s"}, {"codes": map[string]any{"X-01": "Y-01"}},
+	} {
+		f := newFake()
+		if _, err := (Action{open: f.open}).apply(t.Context(), carry(t, demoChart(), ""), input(t, more)); err == nil {
+			t.Errorf("%v is accepted", more)
+		}
+	}
+}
+
+func TestBudget(t *testing.T) {
+	ctx, cancel := context.WithDeadline(t.Context(), time.Now().Add(100*time.Hour))
+	defer cancel()
+	about := func(got, want time.Duration) {
+		t.Helper()
+		if got > want || got < want-time.Minute {
+			t.Errorf("%s, want %s", got, want)
+		}
+	}
+	about(budget(t.Context(), arguments{}), defaultTimeout)
+	about(budget(ctx, arguments{}), 75*time.Hour)
+	about(budget(ctx, arguments{timeout: time.Hour}), time.Hour)
+	about(budget(ctx, arguments{timeout: 90 * time.Hour}), 75*time.Hour)
+}
+
+func TestStatus(t *testing.T) {
+	f := newFake()
+	run := func(more map[string]any) install.Result {
+		t.Helper()
+		with := map[string]any{"kubeconfig": "/k", "release": "prod", "namespace": "apps"}
+		for k, v := range more {
+			with[k] = v
+		}
+		res, err := Status{open: f.open}.Run(t.Context(), install.Input{With: with})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return res
+	}
+	if res := run(nil); len(res.Findings) != 1 || res.Findings[0].Fields["have"] != "not there" {
+		t.Errorf("%+v", res)
+	}
+	f.store(t, 1, release.StatusDeployed, nil, time.Now())
+	if res := run(map[string]any{"chart": "demo", "version": "1.0.0"}); len(res.Findings) != 0 || res.Outputs["helm.revision"] != 1 {
+		t.Errorf("%+v", res)
+	}
+	if res := run(map[string]any{"version": "2.0.0"}); len(res.Findings) != 1 || res.Findings[0].Code != "HELM-12" {
+		t.Errorf("%+v", res)
+	}
+	f.store(t, 2, release.StatusFailed, nil, time.Now())
+	if res := run(map[string]any{"code": "HELM-05"}); len(res.Findings) != 1 || res.Findings[0].Code != "HELM-05" || res.Findings[0].Fields["have"] != "failed" {
+		t.Errorf("%+v", res)
+	}
+}
+
+func TestUninstall(t *testing.T) {
+	f := newFake()
+	o := Removal{Kubeconfig: "/k", Release: "prod", Namespace: "apps", open: f.open}
+	if out, err := Uninstall(t.Context(), o); err != nil || out.Revision != 0 {
+		t.Errorf("%+v, %v", out, err)
+	}
+	keeps := demoChart()
+	keeps["templates/extra.yaml"] = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: keep, annotations: {helm.sh/resource-policy: keep}}\n"
+	f.apply(t, carry(t, keeps, ""), input(t, nil))
+	o.DryRun = true
+	out, err := Uninstall(t.Context(), o)
+	if err != nil || len(out.Objects) != 6 || len(out.Kept) != 1 || out.Kept[0].String() != "ConfigMap apps/keep" {
+		t.Errorf("%+v, %v", out, err)
+	}
+	f.wantHistory(t, "1 deployed")
+	o.DryRun = false
+	if _, err := Uninstall(t.Context(), o); err != nil {
+		t.Fatal(err)
+	}
+	f.wantHistory(t)
+	if _, err := Uninstall(t.Context(), Removal{}); err == nil {
+		t.Error("no release is accepted")
+	}
+}
+
+// TestObjects renders for sites where something else applies.
+func TestObjects(t *testing.T) {
+	out, err := objects(t.Context(), carry(t, demoChart(), ""), input(t, map[string]any{"kubeconfig": ""}))
+	if err != nil || out.Release != "prod" || len(out.Objects) != 8 {
+		t.Fatalf("%d objects, %v", len(out.Objects), err)
+	}
+	if out.Objects[0].Kind() != "CustomResourceDefinition" || out.Objects[1].Kind() != "Job" {
+		t.Errorf("order: %s, %s", out.Objects[0].Kind(), out.Objects[1].Kind())
+	}
+	for _, o := range out.Objects[1:] {
+		data, err := o.YAML()
+		if err != nil || !strings.Contains(string(data), "namespace: apps") || strings.Contains(string(data), "quay.io") {
+			t.Errorf("%v\n%s", err, data)
+		}
+	}
+	_, err = objects(t.Context(), carry(t, demoChart(), ""), input(t, map[string]any{"values": []any{map[string]any{"image": "quay.io/demo/other:1"}}}))
+	if err == nil || !strings.Contains(err.Error(), "quay.io/demo/other:1 in ") {
+		t.Error(err)
+	}
+}
+
+func TestUnavailable(t *testing.T) {
+	for text, want := range map[string][2]int{
+		"{}": {0, 1}, "{replicas: 4}": {1, 4}, "{replicas: 3, strategy: {type: Recreate}}": {3, 3},
+		"{replicas: 3, strategy: {rollingUpdate: {maxUnavailable: 90%}}}": {2, 3}, "{replicas: 3, strategy: {rollingUpdate: {maxUnavailable: 5}}}": {3, 3},
+		"{replicas: 3, strategy: {rollingUpdate: {maxUnavailable: x}}}": {0, 3},
+	} {
+		objects, err := chart.Parse("kind: Deployment\napiVersion: apps/v1\nspec: " + text + "\n")
+		if err != nil {
+			t.Fatal(err)
+		}
+		down, replicas := unavailable(objects[0].Tree["spec"].(map[string]any))
+		if [2]int{down, replicas} != want {
+			t.Errorf("%s: %d of %d, want %v", text, down, replicas, want)
+		}
+	}
+}

@@ -1,0 +1,97 @@
+package helm
+
+import (
+	"context"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/airlock-project/airlock/bundle/chart"
+	"github.com/airlock-project/airlock/install"
+	"github.com/airlock-project/airlock/install/internal/kube"
+)
+
+// workload is one that is not ready.
+type workload struct {
+	Name        string // Deployment spacelift/server
+	Ready, Want int
+	Reason      string // where no pod says more
+	Pods        []kube.Reason
+}
+
+const (
+	// lookTime bounds the search for reasons.
+	lookTime = 30 * time.Second
+	// maxFindings bounds what is told of one release.
+	maxFindings = 10
+)
+
+// reasons says why the release is not ready. What Helm said goes along, and is
+// all there is where no workload explains it.
+func (j *job) reasons(ctx context.Context, s *session, said string) []install.Finding {
+	look, cancel := context.WithTimeout(ctx, lookTime)
+	defer cancel()
+	list, err := s.cluster.unready(look, j.p.refs(stage(j.p.objects, func(s chart.Stage) bool { return s != chart.StageCRD })))
+	if err != nil {
+		said += "; its workloads cannot be looked at: " + kube.Clean(err.Error())
+	}
+	var out []install.Finding
+	var told []string
+	for _, w := range list {
+		for _, f := range w.findings(j.a.Release) {
+			// Replicas fail alike.
+			alike := strings.Join([]string{f.Code, f.Fields["workload"], f.Fields["container"], f.Fields["image"]}, " ")
+			if !slices.Contains(told, alike) && len(out) < maxFindings {
+				told, out = append(told, alike), append(out, f)
+			}
+		}
+	}
+	if len(out) == 0 {
+		return []install.Finding{{Code: codeUnready, Detail: said, Fields: map[string]string{
+			"release": j.a.Release, "workload": "release " + j.a.Release, "ready": "not all", "want": "all", "reason": said,
+		}}}
+	}
+	return append(out, install.Finding{Severity: install.SeverityInfo, Detail: said})
+}
+
+// findings are a workload's reasons under their codes.
+func (w workload) findings(release string) []install.Finding {
+	if len(w.Pods) == 0 {
+		return []install.Finding{w.unready(release, w.Reason, w.Name+": "+w.Reason)}
+	}
+	var out []install.Finding
+	for _, r := range w.Pods {
+		detail := r.String()
+		if len(r.Events) > 0 {
+			detail += "\nevents:\n  " + strings.Join(r.Events, "\n  ")
+		}
+		reason := r.Reason
+		if r.Message != "" {
+			reason += ": " + r.Message
+		}
+		if len(r.Log) > 0 {
+			detail += "\nlog:\n  " + strings.Join(r.Log, "\n  ")
+			reason += ": " + r.Log[len(r.Log)-1]
+		}
+		code := map[kube.Class]string{kube.ClassPull: codePull, kube.ClassConfig: codeConfig, kube.ClassCrash: codeCrash}[r.Class]
+		if code == "" {
+			out = append(out, w.unready(release, reason, detail))
+			continue
+		}
+		f := install.Finding{Code: code, Detail: detail, Fields: map[string]string{
+			"release": release, "workload": w.Name, "pod": r.Pod, "container": r.Container, "reason": reason,
+		}}
+		if code == codePull {
+			f.Fields["image"] = r.Image
+		}
+		out = append(out, f)
+	}
+	return out
+}
+
+func (w workload) unready(release, reason, detail string) install.Finding {
+	return install.Finding{Code: codeUnready, Detail: detail, Fields: map[string]string{
+		"release": release, "workload": w.Name, "ready": strconv.Itoa(w.Ready), "want": strconv.Itoa(w.Want), "reason": reason,
+	}}
+}

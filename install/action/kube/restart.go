@@ -1,0 +1,298 @@
+package kube
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/airlock-project/airlock/install"
+	cluster "github.com/airlock-project/airlock/install/internal/kube"
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+)
+
+// codeRollout is a restart that does not come to an end.
+const codeRollout = "RST-01"
+
+const defaultRollout = 10 * time.Minute
+
+// Restart is the action k8s.restart: deployments whose pods run with older
+// content of their Secrets get new pods, one after the other as their strategy
+// says. Where none does, nothing happens. Its zero value is ready and safe for
+// concurrent use.
+type Restart struct{}
+
+type restartArguments struct {
+	cluster.Access
+	Namespace   string   `json:"namespace"`
+	Deployments []string `json:"deployments"`
+	Secrets     []string `json:"secrets"` // default: those that a deployment's environment comes from
+	Wait        string   `json:"wait"`    // for the new pods; default 10m
+}
+
+// Codes implements install.Coder.
+func (Restart) Codes() map[string][]string {
+	return cluster.General(map[string][]string{codeRollout: {"namespace", "workload", "pod", "image", "ready", "want", "reason"}})
+}
+
+// restarting is one run.
+type restarting struct {
+	restartArguments
+	*cluster.Client
+	wait time.Duration
+}
+
+// due is a deployment and whether its pods have to be made anew.
+type due struct {
+	name   string
+	reason string // "" if they need not
+	mark   string // what the pods then started with
+}
+
+func beginRestart(ctx context.Context, in install.Input) (*restarting, error) {
+	w := &restarting{wait: defaultRollout}
+	if err := in.Decode(&w.restartArguments); err != nil {
+		return w, err
+	}
+	if w.Namespace == "" || len(w.Deployments) == 0 {
+		return w, errors.New("want a namespace and deployments")
+	}
+	if w.Wait != "" {
+		d, err := time.ParseDuration(w.Wait)
+		if err != nil || d <= 0 {
+			return w, fmt.Errorf("wait %q is not a duration such as 10m", w.Wait)
+		}
+		w.wait = d
+	}
+	var err error
+	w.Client, err = w.Open(ctx)
+	return w, err
+}
+
+// Plan names the deployments that would be restarted, and why.
+func (Restart) Plan(ctx context.Context, in install.Input) (install.Change, error) {
+	w, err := beginRestart(ctx, in)
+	if err != nil {
+		return install.Change{}, err
+	}
+	c := install.Change{Summary: "no pod runs with older secrets", Nothing: true}
+	for _, name := range w.Deployments {
+		d, err := w.look(ctx, name)
+		if apierrors.IsNotFound(err) {
+			c.Nothing = false
+			c.Details = append(c.Details, "there is no deployment "+name+" yet")
+			continue
+		}
+		if err != nil {
+			return install.Change{}, err
+		}
+		if d.reason != "" {
+			c.Nothing = false
+			c.Details = append(c.Details, "restart deployment "+name+": "+d.reason)
+		}
+	}
+	if !c.Nothing {
+		c.Summary = "restart deployments of " + w.Namespace
+	}
+	return c, nil
+}
+
+// Apply restarts those that need it and waits until all deployments are up.
+func (Restart) Apply(ctx context.Context, in install.Input) (install.Result, error) {
+	w, err := beginRestart(ctx, in)
+	if err != nil {
+		return w.failed(err)
+	}
+	var res install.Result
+	for _, name := range w.Deployments {
+		d, err := w.look(ctx, name)
+		if apierrors.IsNotFound(err) {
+			res.Findings = append(res.Findings, w.Report(codeRollout, "there is no deployment "+name+" in "+w.Namespace, map[string]string{
+				"namespace": w.Namespace, "workload": name, "ready": "0", "want": "1",
+			}))
+			continue
+		}
+		if err == nil && d.reason != "" {
+			res.Changed = true
+			err = w.restart(ctx, d)
+		}
+		if err != nil {
+			return w.failed(err)
+		}
+	}
+	if len(res.Findings) > 0 {
+		return res, nil
+	}
+	findings, err := w.rollout(ctx)
+	if err != nil {
+		return w.failed(err)
+	}
+	res.Findings = findings
+	return res, nil
+}
+
+func (w *restarting) failed(err error) (install.Result, error) {
+	return w.Failed(err, map[string]string{"namespace": w.Namespace})
+}
+
+// look compares a deployment's pods with its secrets: by the hashes that an
+// earlier restart left on it, else by time.
+func (w *restarting) look(ctx context.Context, name string) (due, error) {
+	d, err := w.Clientset().AppsV1().Deployments(w.Namespace).Get(ctx, name, metav1.GetOptions{})
+	if err != nil {
+		return due{}, fmt.Errorf("read deployment %s/%s: %w", w.Namespace, name, w.Explain(err))
+	}
+	out := due{name: name}
+	names := w.Secrets
+	if len(names) == 0 {
+		names = environment(&d.Spec.Template.Spec)
+	}
+	hashes, changed := make(map[string]string), make(map[string]time.Time)
+	for _, secret := range names {
+		s, err := w.Clientset().CoreV1().Secrets(w.Namespace).Get(ctx, secret, metav1.GetOptions{})
+		if apierrors.IsNotFound(err) {
+			continue // an optional one; if not, no pod starts and the rollout says so
+		}
+		if err != nil {
+			return due{}, fmt.Errorf("read secret %s/%s: %w", w.Namespace, secret, w.Explain(err))
+		}
+		hashes[secret], changed[secret] = cluster.ContentHash(s), cluster.SecretChanged(s)
+	}
+	out.mark = marks(hashes)
+	if old, marked := d.Spec.Template.Annotations[cluster.AnnotationSecrets]; marked {
+		out.reason = differs(old, hashes)
+		return out, nil
+	}
+	out.reason, err = w.older(ctx, d, changed)
+	return out, err
+}
+
+// marks writes hashes as an annotation holds them.
+func marks(hashes map[string]string) string {
+	var out []string
+	for _, name := range slices.Sorted(maps.Keys(hashes)) {
+		out = append(out, name+"="+hashes[name])
+	}
+	return strings.Join(out, ",")
+}
+
+// differs names the secrets whose hash is not that of the annotation.
+func differs(old string, hashes map[string]string) string {
+	var out []string
+	for _, name := range slices.Sorted(maps.Keys(hashes)) {
+		if cluster.Marked(old, name) != hashes[name] {
+			out = append(out, name)
+		}
+	}
+	if len(out) == 0 {
+		return ""
+	}
+	return "changed since its pods started: " + strings.Join(out, ", ")
+}
+
+// older finds a pod that started before a secret changed.
+func (w *restarting) older(ctx context.Context, d *appsv1.Deployment, changed map[string]time.Time) (string, error) {
+	pods, err := w.Clientset().CoreV1().Pods(w.Namespace).List(ctx, metav1.ListOptions{LabelSelector: metav1.FormatLabelSelector(d.Spec.Selector), Limit: 500})
+	if err != nil {
+		return "", fmt.Errorf("list pods of %s: %w", w.Namespace, w.Explain(err))
+	}
+	for i := range pods.Items {
+		p := &pods.Items[i]
+		began := cluster.Began(p)
+		if began.IsZero() || p.DeletionTimestamp != nil {
+			continue
+		}
+		for _, name := range slices.Sorted(maps.Keys(changed)) {
+			// Both are known to a second: one restart too many is better than one too few.
+			if !began.After(changed[name]) {
+				return fmt.Sprintf("pod %s started before %s changed", p.Name, name), nil
+			}
+		}
+	}
+	return "", nil
+}
+
+// environment are the secrets that the environment of a pod comes from.
+func environment(spec *corev1.PodSpec) []string {
+	var out []string
+	for _, c := range slices.Concat(spec.InitContainers, spec.Containers) {
+		for _, e := range c.EnvFrom {
+			if e.SecretRef != nil {
+				out = append(out, e.SecretRef.Name)
+			}
+		}
+		for _, e := range c.Env {
+			if e.ValueFrom != nil && e.ValueFrom.SecretKeyRef != nil {
+				out = append(out, e.ValueFrom.SecretKeyRef.Name)
+			}
+		}
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
+// restart changes the pod template, as kubectl rollout restart does.
+func (w *restarting) restart(ctx context.Context, d due) error {
+	body, err := json.Marshal(map[string]any{"spec": map[string]any{"template": map[string]any{"metadata": map[string]any{"annotations": map[string]string{
+		cluster.AnnotationRestarted: time.Now().UTC().Format(time.RFC3339), cluster.AnnotationSecrets: d.mark,
+	}}}}})
+	if err != nil {
+		return fmt.Errorf("encode deployment %s: %w", d.name, err)
+	}
+	_, err = w.Clientset().AppsV1().Deployments(w.Namespace).Patch(ctx, d.name, types.StrategicMergePatchType, body, metav1.PatchOptions{FieldManager: cluster.Manager})
+	if err != nil {
+		return fmt.Errorf("restart deployment %s/%s: %w", w.Namespace, d.name, w.Explain(err))
+	}
+	return nil
+}
+
+// rollout waits for all deployments together.
+func (w *restarting) rollout(ctx context.Context) ([]install.Finding, error) {
+	var open []cluster.Rollout
+	err := poll(ctx, w.wait, func() (bool, error) {
+		open = nil
+		for _, name := range w.Deployments {
+			r, err := w.Rollout(ctx, cluster.KindDeployment, w.Namespace, name)
+			if err != nil {
+				return true, err
+			}
+			if !r.Done {
+				open = append(open, r)
+			}
+		}
+		return len(open) == 0, nil
+	})
+	if err != nil || len(open) == 0 {
+		return nil, err
+	}
+	var out []install.Finding
+	for _, r := range open {
+		fields := map[string]string{
+			"namespace": w.Namespace, "workload": r.Name, "ready": strconv.Itoa(r.Available), "want": strconv.Itoa(r.Want), "reason": r.Reason,
+		}
+		detail := fmt.Sprintf("deployment %s is not up after %s: %s", r.Name, w.wait, r.Reason)
+		reasons, err := w.Why(ctx, w.Namespace, r.Selector)
+		if err != nil {
+			return nil, err
+		}
+		if len(reasons) > 0 {
+			why := reasons[0]
+			fields["pod"], fields["image"], fields["reason"] = why.Pod, why.Image, why.String()
+			detail += "; " + why.String()
+			if len(why.Log) > 0 {
+				detail += "; its log ends: " + strings.Join(why.Log, " | ")
+			}
+		}
+		out = append(out, w.Report(codeRollout, detail, fields))
+	}
+	return out, nil
+}

@@ -1,0 +1,185 @@
+package kube
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/airlock-project/airlock/install"
+	cluster "github.com/airlock-project/airlock/install/internal/kube"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+)
+
+// Codes of k8s.ingress.
+const (
+	codeClass    = "ING-01"
+	codePending  = "ING-02"
+	codeLimit    = "ING-04"
+	codeAdmitted = "ING-06"
+)
+
+// Ingress is the probe k8s.ingress: does a controller serve a class? Its zero
+// value is ready and safe for concurrent use.
+type Ingress struct{}
+
+type ingressArguments struct {
+	cluster.Access
+	Class      string            `json:"class"`
+	Controller string            `json:"controller"` // that the class has to name
+	Host       string            `json:"host"`       // try an Ingress for it
+	Namespace  string            `json:"namespace"`  // of that Ingress; default is the cluster's
+	Service    *ingressService   `json:"service"`    // of the controller, that a load balancer gives an address
+	Address    string            `json:"address"`    // that it should have
+	Limits     map[string]string `json:"limits"`     // controller: how large a body it takes by default
+}
+
+type ingressService struct {
+	Namespace string `json:"namespace"`
+	Name      string `json:"name"`
+	Selector  string `json:"selector"`
+}
+
+// Codes implements install.Coder.
+func (Ingress) Codes() map[string][]string {
+	return cluster.General(map[string][]string{
+		codeClass:    {"class", "controller", "have", "reason"},
+		codePending:  {"class", "service", "address", "reason"},
+		codeLimit:    {"class", "controller", "limit", "reason"},
+		codeAdmitted: {"class", "host", "reason"},
+	})
+}
+
+// Run looks at the class, the address of its controller, and whether the server
+// admits an Ingress of it.
+func (Ingress) Run(ctx context.Context, in install.Input) (install.Result, error) {
+	var a ingressArguments
+	if err := in.Decode(&a); err != nil {
+		return install.Result{}, err
+	}
+	if a.Class == "" {
+		return install.Result{}, errors.New("want the class of an ingress controller")
+	}
+	c, err := a.Open(ctx)
+	if err != nil {
+		return a.Failed(err, nil)
+	}
+	var res install.Result
+	for _, look := range []func(context.Context, *cluster.Client) ([]install.Finding, error){a.class, a.addressed, a.admits} {
+		findings, err := look(ctx, c)
+		if err != nil {
+			return a.Failed(err, nil)
+		}
+		res.Findings = append(res.Findings, findings...)
+	}
+	return res, nil
+}
+
+func (a ingressArguments) class(ctx context.Context, c *cluster.Client) ([]install.Finding, error) {
+	classes, err := c.Clientset().NetworkingV1().IngressClasses().List(ctx, metav1.ListOptions{Limit: 100})
+	if err != nil {
+		return nil, fmt.Errorf("list ingressclasses: %w", c.Explain(err))
+	}
+	var have []string
+	for _, k := range classes.Items {
+		controller := cluster.Clean(k.Spec.Controller)
+		have = append(have, k.Name+" ("+controller+")")
+		if k.Name != a.Class || controller == "" || a.Controller != "" && a.Controller != controller {
+			continue
+		}
+		limit, limited := a.Limits[controller]
+		if !limited {
+			return nil, nil
+		}
+		f := a.Report(codeLimit, fmt.Sprintf("%s takes bodies of up to %s", controller, limit), map[string]string{"class": a.Class, "controller": controller, "limit": limit})
+		f.Severity = install.SeverityWarn
+		return []install.Finding{f}, nil
+	}
+	slices.Sort(have)
+	text := "none"
+	if len(have) > 0 {
+		text = strings.Join(have, ", ")
+	}
+	want := a.Controller
+	if want == "" {
+		want = "of any name"
+	}
+	return []install.Finding{a.Report(codeClass, fmt.Sprintf("no IngressClass %s with a controller %s; there are: %s", a.Class, want, text),
+		map[string]string{"class": a.Class, "controller": want, "have": text})}, nil
+}
+
+// addressed looks whether a load balancer gave the controller's service an
+// address, and the right one.
+func (a ingressArguments) addressed(ctx context.Context, c *cluster.Client) ([]install.Finding, error) {
+	if a.Service == nil {
+		return nil, nil
+	}
+	options := metav1.ListOptions{LabelSelector: a.Service.Selector, Limit: 100}
+	if a.Service.Name != "" {
+		options.FieldSelector = "metadata.name=" + a.Service.Name
+	}
+	services, err := c.Clientset().CoreV1().Services(a.Service.Namespace).List(ctx, options)
+	if err != nil {
+		return nil, fmt.Errorf("list services of %s: %w", a.Service.Namespace, c.Explain(err))
+	}
+	report := func(service, reason string) []install.Finding {
+		return []install.Finding{a.Report(codePending, service+": "+reason, map[string]string{"class": a.Class, "service": service, "address": a.Address, "reason": reason})}
+	}
+	what := a.Service.Namespace + "/" + a.Service.Name + a.Service.Selector
+	for i := range services.Items {
+		s := &services.Items[i]
+		if s.Spec.Type != corev1.ServiceTypeLoadBalancer {
+			continue
+		}
+		what = s.Namespace + "/" + s.Name
+		addresses := addressesOf(s)
+		switch {
+		case len(addresses) == 0:
+			return report(what, "no load balancer has given it an address"), nil
+		case a.Address != "" && !slices.Contains(addresses, a.Address):
+			return report(what, fmt.Sprintf("its address is %s and not %s", strings.Join(addresses, ", "), a.Address)), nil
+		}
+		return nil, nil
+	}
+	return report(what, "there is no service of type LoadBalancer"), nil
+}
+
+func addressesOf(s *corev1.Service) []string {
+	var out []string
+	for _, i := range s.Status.LoadBalancer.Ingress {
+		for _, v := range []string{i.IP, i.Hostname} {
+			if v != "" {
+				out = append(out, cluster.Clean(v))
+			}
+		}
+	}
+	return out
+}
+
+// admits tries an Ingress out in a dry run of the server.
+func (a ingressArguments) admits(ctx context.Context, c *cluster.Client) ([]install.Finding, error) {
+	if a.Host == "" {
+		return nil, nil
+	}
+	namespace := a.Namespace
+	if namespace == "" {
+		namespace = metav1.NamespaceDefault
+	}
+	o := &unstructured.Unstructured{Object: map[string]any{
+		"apiVersion": "networking.k8s.io/v1", "kind": "Ingress", "metadata": map[string]any{"name": "airlock-probe", "namespace": namespace},
+		"spec": map[string]any{"ingressClassName": a.Class, "rules": []any{map[string]any{
+			"host": a.Host, "http": map[string]any{"paths": []any{map[string]any{
+				"path": "/airlock-probe", "pathType": "Prefix",
+				"backend": map[string]any{"service": map[string]any{"name": "airlock-probe", "port": map[string]any{"number": int64(80)}}},
+			}}},
+		}}},
+	}}
+	reason, err := admitted(ctx, c, o)
+	if err != nil || reason == "" {
+		return nil, err
+	}
+	return []install.Finding{a.Report(codeAdmitted, "an Ingress for "+a.Host+" is refused: "+reason, map[string]string{"class": a.Class, "host": a.Host, "reason": reason})}, nil
+}
