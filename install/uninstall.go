@@ -64,9 +64,13 @@ func (r *run) removed(res Removal) error {
 	if !res.Removed {
 		return r.st.save()
 	}
+	// What is recorded counts, not what the survey made of it.
+	rec := r.st.run.Items[res.Item]
 	for _, n := range r.plan.order {
-		if rec := r.rec[n.item.ID]; n.item.ID == res.Item && rec.State.settled() {
-			return r.stale(n, rec, uninstalled)
+		if n.item.ID == res.Item && rec != nil && rec.State.settled() {
+			now := *rec
+			r.set(n, &now)
+			return r.stale(n, &now, uninstalled)
 		}
 	}
 	return r.st.save()

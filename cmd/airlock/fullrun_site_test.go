@@ -64,14 +64,20 @@ func fullAnswers(t *testing.T, f *fullRun, root *pki.Authority, cert tls.Certifi
 	t.Helper()
 	store := objectstore.New(t, false)
 	store.Origin = storageOrigin
-	s, at := front(t, cert, "http://"+store.Endpoint())
+	endpoint, db := store.Endpoint(), fakeDatabase(t, 160004, nil)
+	if f.near != nil {
+		_, after, _ := strings.Cut(db, "@")
+		local, _, _ := strings.Cut(after, "/")
+		endpoint, db = f.near(endpoint), strings.Replace(db, local, f.near(local), 1)
+	}
+	s, at := front(t, cert, "http://"+endpoint)
 	f.tokens = append(f.tokens, s.Tokens)
 	f.secrets["database password, escaped"] = databaseEscaped
 	copies := rowFile(t, []byte("a copy elsewhere"))
 	in := storageInputs(store, map[string]any{
 		"storage.manage": "create", "storage.bucket.binaries": "spacelift-binaries",
 		"license.type": "jwt", "license.token": rowToken("RS256", 300), "license.reference": "contract 4711",
-		"tls.ca_file": root.File(t), "trust.system_bundle": root.File(t), "db.url": fakeDatabase(t, 160004, nil),
+		"tls.ca_file": root.File(t), "trust.system_bundle": root.File(t), "db.url": db, "storage.minio.endpoint": endpoint,
 		"network.flows":    []any{map[string]any{"from": "workers", "to": "server", "endpoint": at}},
 		"networks.allowed": []any{"10.0.0.0/8"}, "validation.server_url": at,
 		"admin.username": "root", "admin.password": "a-password-of-the-admin", "account.name": "enclave-1",

@@ -164,7 +164,8 @@ type fullRun struct {
 	opts     install.Options
 	operator *sign.Key
 	security *sign.Key
-	cluster  string // kubeconfig; "" has no cluster, and what needs one is waived
+	cluster  string                      // kubeconfig; "" has no cluster, and what needs one is waived
+	near     func(address string) string // how pods reach a server of this process; nil where there are none
 	secrets  map[string]string
 	tokens   []func() []string // what servers handed out
 	rep      *install.Report   // of the last run or statement

@@ -21,6 +21,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"oras.land/oras-go/v2/registry/remote"
+	"oras.land/oras-go/v2/registry/remote/auth"
 )
 
 // registry is a registry in process; hook, if set, is called before each
@@ -62,6 +63,11 @@ func (reg *registry) place(t *testing.T) Place {
 		t.Fatal(err)
 	}
 	r.PlainHTTP = true
+	// Not the default transport: every test server that closes takes its
+	// connections along.
+	transport := &http.Transport{}
+	t.Cleanup(transport.CloseIdleConnections)
+	r.Client = &auth.Client{Client: &http.Client{Transport: transport}}
 	return r
 }
 

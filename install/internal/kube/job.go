@@ -105,7 +105,11 @@ func (c *Client) ended(ctx context.Context, job *batchv1.Job) (string, error) {
 		}
 		if err == nil {
 			for i := range pods.Items {
-				if p := &pods.Items[i]; p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed && ran(p) {
+				p := &pods.Items[i]
+				if why := notStarted(p); why != "" {
+					return "", &JobError{job.Namespace, why}
+				}
+				if p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed && ran(p) {
 					return p.Name, nil
 				}
 			}
@@ -151,6 +155,16 @@ func (c *Client) hindrance(ctx context.Context, namespace, selector string) (str
 		text += ": " + r.Events[len(r.Events)-1]
 	}
 	return text, r.Class, nil
+}
+
+// notStarted says why the program of a pod could not be started.
+func notStarted(p *corev1.Pod) string {
+	for _, s := range p.Status.ContainerStatuses {
+		if e := s.State.Terminated; e != nil && (e.Reason == "StartError" || e.Reason == "ContainerCannotRun") {
+			return Clean(e.Reason + ": " + e.Message)
+		}
+	}
+	return ""
 }
 
 // ran reports whether a pod's container was started at all.

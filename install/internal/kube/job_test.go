@@ -127,6 +127,9 @@ func TestJobCannotRun(t *testing.T) {
 		Name: "airlock", Image: "r.test/airlock:v1",
 		State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "ImagePullBackOff", Message: "not found"}},
 	}}}
+	broken := corev1.PodStatus{Phase: corev1.PodFailed, ContainerStatuses: []corev1.ContainerStatus{{
+		Name: "airlock", State: corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{Reason: "StartError", Message: "exec format error", ExitCode: 128}},
+	}}}
 	evicted := corev1.PodStatus{Phase: corev1.PodFailed, Reason: "Evicted", Message: "no memory"}
 	running := corev1.PodStatus{Phase: corev1.PodRunning, ContainerStatuses: []corev1.ContainerStatus{{Name: "airlock", State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}}}}
 	for name, tt := range map[string]struct {
@@ -134,6 +137,7 @@ func TestJobCannotRun(t *testing.T) {
 		want string
 	}{
 		"no image":   {waiting, "not found"},
+		"no program": {broken, "exec format error"},
 		"evicted":    {evicted, "in time"},
 		"never ends": {running, "in time"},
 	} {

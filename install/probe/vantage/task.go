@@ -20,8 +20,8 @@ import (
 )
 
 const (
-	// Dir is where a pod finds its task.
-	Dir      = "/airlock/task"
+	// Dir is where a pod finds its task. /airlock is the program.
+	Dir      = "/task"
 	taskFile = "task.json"
 	// mark begins the line of a pod's log that holds the answer. Standard output
 	// and standard error are one log.

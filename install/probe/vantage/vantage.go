@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/airlock-project/airlock/install"
@@ -114,6 +115,11 @@ func (p Probe) Run(ctx context.Context, in install.Input) (install.Result, error
 // result takes the answer out of the log.
 func (a arguments) result(log []byte, sum string) (install.Result, error) {
 	r, err := unpack(log, sum)
+	if err != nil {
+		if last := tail(log); last != "" {
+			err = fmt.Errorf("%w; it ends with: %s", err, last)
+		}
+	}
 	if err == nil && r.Error != "" {
 		err = errors.New(r.Error)
 	}
@@ -132,6 +138,13 @@ func (a arguments) result(log []byte, sum string) (install.Result, error) {
 	// Outputs of the same probe here and there have the same names; here counts.
 	r.Result.Outputs = nil
 	return r.Result, nil
+}
+
+// tail is the end of a log, for a message; the engine takes secrets out.
+func tail(log []byte) string {
+	const most = 400
+	text := strings.TrimSpace(string(log[max(0, len(log)-most):]))
+	return kube.Clean(text)
 }
 
 func decode(in install.Input) (arguments, time.Duration, error) {
