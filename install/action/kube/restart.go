@@ -152,12 +152,15 @@ func (w *restarting) look(ctx context.Context, name string) (due, error) {
 		return due{}, fmt.Errorf("read deployment %s/%s: %w", w.Namespace, name, w.Explain(err))
 	}
 	out := due{name: name}
+	// New pods start with all secrets as they are: the mark names them all, so that
+	// another step that looks at others need not restart again.
+	all := environment(&d.Spec.Template.Spec)
 	names := w.Secrets
 	if len(names) == 0 {
-		names = environment(&d.Spec.Template.Spec)
+		names = all
 	}
-	hashes, changed := make(map[string]string), make(map[string]time.Time)
-	for _, secret := range names {
+	marked, hashes, changed := make(map[string]string), make(map[string]string), make(map[string]time.Time)
+	for _, secret := range slices.Compact(slices.Sorted(slices.Values(slices.Concat(names, all)))) {
 		s, err := w.Clientset().CoreV1().Secrets(w.Namespace).Get(ctx, secret, metav1.GetOptions{})
 		if apierrors.IsNotFound(err) {
 			continue // an optional one; if not, no pod starts and the rollout says so
@@ -165,10 +168,13 @@ func (w *restarting) look(ctx context.Context, name string) (due, error) {
 		if err != nil {
 			return due{}, fmt.Errorf("read secret %s/%s: %w", w.Namespace, secret, w.Explain(err))
 		}
-		hashes[secret], changed[secret] = cluster.ContentHash(s), cluster.SecretChanged(s)
+		marked[secret] = cluster.ContentHash(s)
+		if slices.Contains(names, secret) {
+			hashes[secret], changed[secret] = marked[secret], cluster.SecretChanged(s)
+		}
 	}
-	out.mark = marks(hashes)
-	if old, marked := d.Spec.Template.Annotations[cluster.AnnotationSecrets]; marked {
+	out.mark = marks(marked)
+	if old, ok := d.Spec.Template.Annotations[cluster.AnnotationSecrets]; ok {
 		out.reason = differs(old, hashes)
 		return out, nil
 	}

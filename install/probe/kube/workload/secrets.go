@@ -71,7 +71,7 @@ func (w *work) stale(s *corev1.Secret, pods []corev1.Pod) {
 		p := &pods[i]
 		began := cluster.Began(p)
 		owner := cluster.Owner(p)
-		if began.IsZero() || !began.Before(at) || seen[owner] || !reads(&p.Spec, s.Name) || cluster.Marked(p.Annotations[cluster.AnnotationSecrets], s.Name) == hash {
+		if p.DeletionTimestamp != nil || began.IsZero() || !began.Before(at) || seen[owner] || !reads(&p.Spec, s.Name) || cluster.Marked(p.Annotations[cluster.AnnotationSecrets], s.Name) == hash {
 			continue
 		}
 		seen[owner] = true
