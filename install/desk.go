@@ -88,6 +88,10 @@ func (d *Desk) open(ctx context.Context, b *verify.Bundle, o Options, st *store)
 // LookDesk opens the state directory of o for people to look: without its lock,
 // and nothing is written. [Desk.Report] is all that it can do.
 func LookDesk(ctx context.Context, o Options) (*Desk, error) {
+	return steady(func() (*Desk, error) { return lookDesk(ctx, o) })
+}
+
+func lookDesk(ctx context.Context, o Options) (*Desk, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}

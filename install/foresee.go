@@ -113,7 +113,7 @@ func (e *Engine) foreseeItems(ctx context.Context) []Foresight {
 // applies reports whether it is certain that n applies here.
 func (p *prospect) applies(n *node) bool {
 	for at := n; at != nil; at = at.parent {
-		if at.when != nil && !p.knows(n, at.when.Refs()) {
+		if at.when != nil && !p.knows(at.when.Refs()) {
 			return false
 		}
 	}
@@ -124,8 +124,8 @@ func (p *prospect) applies(n *node) bool {
 	return err == nil && why == ""
 }
 
-// knows reports whether everything that n reads by refs is as it will be.
-func (p *prospect) knows(n *node, refs []string) bool {
+// knows reports whether everything that is read by refs is as it will be.
+func (p *prospect) knows(refs []string) bool {
 	return !slices.ContainsFunc(refs, func(r string) bool {
 		name, isOut := strings.CutPrefix(r, "out.")
 		return isOut && !p.whole[p.plan.producer[name]]
@@ -136,7 +136,7 @@ func (p *prospect) knows(n *node, refs []string) bool {
 // given the outputs that it will give.
 func (p *prospect) look(ctx context.Context, n *node, s *step, secrets map[string]any) bool {
 	if s.when != nil {
-		if !p.knows(n, s.when.Refs()) {
+		if !p.knows(s.when.Refs()) {
 			return false
 		}
 		ok, err := s.when.Bool(p.answers.vars(nil, p.outputs))
@@ -156,7 +156,7 @@ func (p *prospect) look(ctx context.Context, n *node, s *step, secrets map[strin
 			_, held := p.answers.refs[name]
 			return held && secrets[name] == nil
 		}
-		if !p.knows(n, x.Refs()) || slices.ContainsFunc(x.Reads(), missing) {
+		if !p.knows(x.Refs()) || slices.ContainsFunc(x.Reads(), missing) {
 			return false
 		}
 	}

@@ -23,6 +23,10 @@ const maxReport = 64 << 20
 // report is made of what the ledger knows, with Stopped set. What does not fit
 // gives a *LedgerError.
 func ReadReport(dir string) (*Report, error) {
+	return steady(func() (*Report, error) { return readReport(dir) })
+}
+
+func readReport(dir string) (*Report, error) {
 	root, err := os.OpenRoot(dir)
 	if err != nil {
 		return nil, fmt.Errorf("open state directory: %w", err)

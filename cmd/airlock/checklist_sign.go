@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/airlock-project/airlock/bundle/regular"
 	"github.com/airlock-project/airlock/install"
@@ -94,6 +96,11 @@ type waitingError struct {
 func (e *waitingError) Error() string { return fmt.Sprintf("item %s waits: %s", e.item, e.text) }
 
 func (a *app) runStatement(ctx context.Context, f statementFlags, id, kind string) error {
+	for name, text := range map[string]string{"reason": f.reason, "risk": f.risk} {
+		if strings.ContainsFunc(text, unicode.IsControl) {
+			return &usageError{fmt.Errorf("--%s: want one line of text", name)}
+		}
+	}
 	files, err := readEvidence(f.evidence)
 	if err != nil {
 		return err
@@ -309,6 +316,9 @@ func readEvidence(list []string) ([]install.ProofFile, error) {
 		data, err := regular.Read(path, install.MaxProof)
 		if err != nil {
 			return nil, &usageError{fmt.Errorf("--evidence %s: %w", name, err)}
+		}
+		if bytes.Contains(data, []byte("PRIVATE KEY-----")) { // evidence goes to auditors, and into the registry
+			return nil, &usageError{fmt.Errorf("--evidence %s: %s holds a private key, and evidence is for others to read", name, path)}
 		}
 		out = append(out, install.ProofFile{Name: name, Data: data})
 	}

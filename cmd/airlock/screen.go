@@ -13,9 +13,12 @@ import (
 // being done, with its time, and how far the whole is; what has ended stays
 // above as a plain line. Elsewhere only those lines.
 type screen struct {
-	bars  *progress
+	app   *app
+	bars  *progress // those of app when it was last looked at
 	items map[string]*mpb.Bar
 	whole *mpb.Bar
+
+	all, ended int // items
 
 	// mu is held for arithmetic only: the bar of the whole asks while it is told
 	// how far it is.
@@ -29,15 +32,28 @@ func (a *app) installEvents() install.Listener {
 	if a.listen() == nil {
 		return nil
 	}
-	s := &screen{bars: a.bars, items: map[string]*mpb.Bar{}}
+	s := &screen{app: a, items: map[string]*mpb.Bar{}}
 	return s.event
+}
+
+// look takes up the bars that are shown now. Whatever was said in between has
+// ended those before.
+func (s *screen) look() {
+	if s.app.listen(); s.bars == s.app.bars {
+		return
+	}
+	s.bars, s.whole = s.app.bars, nil
+	clear(s.items)
+	s.begin()
 }
 
 // event is called for one event at a time.
 func (s *screen) event(e install.Event) {
+	s.look()
 	switch e.Op {
 	case "run-started":
-		s.begin(e.Items)
+		s.all = e.Items
+		s.begin()
 	case "item-started":
 		s.start(e)
 	case "item-finished":
@@ -45,13 +61,15 @@ func (s *screen) event(e install.Event) {
 	}
 }
 
-func (s *screen) begin(items int) {
-	if s.bars.mpb == nil || items == 0 {
+// begin shows how far the whole is.
+func (s *screen) begin() {
+	if s.bars.mpb == nil || s.all == 0 {
 		return
 	}
-	s.whole = s.bars.mpb.AddBar(int64(items), mpb.BarPriority(1<<20), // below the items
+	s.whole = s.bars.mpb.AddBar(int64(s.all), mpb.BarPriority(1<<20), // below the items
 		mpb.PrependDecorators(decor.Name("checklist "), decor.CountersNoUnit("%d of %d")),
 		mpb.AppendDecorators(decor.Any(func(decor.Statistics) string { return s.standing() }), decor.Name("  "), decor.Elapsed(decor.ET_STYLE_GO)))
+	s.whole.SetCurrent(int64(s.ended))
 	s.bars.keep(s.whole)
 }
 
@@ -83,6 +101,7 @@ func (s *screen) end(e install.Event) {
 		started = -1
 	}
 	s.count(started, e.State)
+	s.ended++
 	if s.whole != nil {
 		s.whole.Increment()
 	}

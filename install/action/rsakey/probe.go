@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 
+	"github.com/airlock-project/airlock/bundle/regular"
 	"github.com/airlock-project/airlock/install"
 )
 
@@ -65,7 +66,7 @@ func (Probe) Run(_ context.Context, in install.Input) (install.Result, error) {
 
 // readKey reads a key's file, and its mode.
 func readKey(name string) ([]byte, os.FileMode, error) {
-	f, err := os.Open(name)
+	f, err := regular.Open(name)
 	if err != nil {
 		return nil, 0, bare(err)
 	}

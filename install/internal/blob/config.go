@@ -4,9 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"github.com/airlock-project/airlock/bundle/regular"
 	"io"
 	"net"
-	"os"
 	"strings"
 )
 
@@ -118,7 +118,7 @@ func (c Config) secretKey() (string, error) {
 	if c.SecretKeyFile == "" {
 		return c.SecretKey, nil
 	}
-	f, err := os.Open(c.SecretKeyFile)
+	f, err := regular.Open(c.SecretKeyFile)
 	if err != nil {
 		return "", fmt.Errorf("read secret key: %w", err)
 	}

@@ -10,9 +10,9 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"github.com/airlock-project/airlock/bundle/regular"
 	"io"
 	"net"
-	"os"
 	"slices"
 	"strings"
 	"time"
@@ -48,7 +48,7 @@ func Pool(path string) (*x509.CertPool, error) {
 // Certificates reads the certificates of a PEM file, of which there is at least
 // one.
 func Certificates(path string) ([]*x509.Certificate, error) {
-	f, err := os.Open(path)
+	f, err := regular.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("read certificates: %w", err)
 	}

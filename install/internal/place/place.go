@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"github.com/airlock-project/airlock/bundle/regular"
 	"io"
 	"io/fs"
 	"os"
@@ -36,7 +37,7 @@ func Absolute(dir string) string {
 
 // Holds reports whether a file holds exactly data.
 func Holds(path string, data []byte) bool {
-	f, err := os.Open(path)
+	f, err := regular.Open(path)
 	if err != nil {
 		return false
 	}

@@ -8,11 +8,11 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"os"
 	"strconv"
 	"strings"
 	"time"
 
+	"github.com/airlock-project/airlock/bundle/regular"
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
@@ -261,7 +261,7 @@ func (t *Target) clientCertificate(c *tls.Config) error {
 }
 
 func readPEM(name string) ([]byte, error) {
-	f, err := os.Open(name)
+	f, err := regular.Open(name)
 	if err != nil {
 		return nil, err
 	}

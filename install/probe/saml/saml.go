@@ -17,6 +17,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/airlock-project/airlock/bundle/regular"
 	"github.com/airlock-project/airlock/install"
 	"github.com/airlock-project/airlock/install/internal/web"
 )
@@ -126,7 +127,7 @@ func (c *check) add(code string, severity install.Severity, fields map[string]st
 
 func (c *check) read(ctx context.Context) ([]byte, error) {
 	if c.URL == "" {
-		f, err := os.Open(c.File)
+		f, err := regular.Open(c.File)
 		if err != nil {
 			if pe, ok := errors.AsType[*os.PathError](err); ok {
 				err = pe.Err

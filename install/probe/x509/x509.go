@@ -19,6 +19,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/airlock-project/airlock/bundle/regular"
 	"github.com/airlock-project/airlock/install"
 )
 
@@ -322,7 +323,7 @@ func certificates(name string) ([]*x509.Certificate, error) {
 }
 
 func readFile(name string) ([]byte, error) {
-	f, err := os.Open(name)
+	f, err := regular.Open(name)
 	if err != nil {
 		if pe, ok := errors.AsType[*os.PathError](err); ok {
 			err = pe.Err // the name is a field of its own
