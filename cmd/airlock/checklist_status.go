@@ -88,7 +88,11 @@ func (f deskFlags) next(rep *install.Report, c *manifests.Checklist) []nextStep 
 	out := []nextStep{}
 	for _, t := range rep.Left {
 		n := nextStep{Item: t.Item, Title: t.Title, State: t.State, What: t.What}
+		who := waivers(rep, t.Item)
 		switch {
+		case len(who) > 0:
+			n.What = "the risk is taken by " + strings.Join(who, ", ") + "; somebody else has to sign too"
+			n.Command = f.command("waive", t.Item) + " --key KEY"
 		case t.State == install.StateWaiting, t.State == install.StateStale && items[t.Item].Kind == manifests.ItemAttest:
 			n.Command = f.command("attest", t.Item)
 			for _, p := range items[t.Item].Attest.Evidence {
@@ -106,6 +110,22 @@ func (f deskFlags) next(rep *install.Report, c *manifests.Checklist) []nextStep 
 		out = append(out, n)
 	}
 	return out
+}
+
+// waivers are those who have signed that they take the risk of an item that is
+// not waived yet.
+func waivers(rep *install.Report, id string) []string {
+	var who []string
+	for _, ph := range rep.Phases {
+		for _, it := range ph.Items {
+			for _, s := range it.Statements {
+				if it.ID == id && s.Kind == install.KindWaiver && s.Against == "" {
+					who = append(who, fmt.Sprintf("%s (%s)", s.Name, s.Role))
+				}
+			}
+		}
+	}
+	return who
 }
 
 // resume is how the run goes on.
