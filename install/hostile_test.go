@@ -253,12 +253,12 @@ func TestOneKeyUnderTwoNames(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantStates(t, rep, map[string]State{"clean-kettle": StateFail})
-	names := ""
+	var names strings.Builder
 	for _, s := range item(t, rep, "clean-kettle").Statements {
-		names += s.Name + " "
+		names.WriteString(s.Name + " ")
 	}
-	if names != "Alice Alicia " {
-		t.Errorf("signed by %s", names)
+	if names.String() != "Alice Alicia " {
+		t.Errorf("signed by %s", names.String())
 	}
 	rep, err = p.waive("clean-kettle", "", "", p.bob)
 	if err != nil {

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"maps"
 	"net/http/httptest"
 	"os"
 	"os/exec"
@@ -106,9 +107,7 @@ func real(t *testing.T, ns string, more map[string]any) install.Input {
 		"kubeconfig": box.Kubeconfig, "namespace": ns, "timeout": "40s",
 		"map": relocation(t, strings.TrimPrefix(mirror.URL, "http://"), sumOf(t)),
 	})
-	for k, v := range more {
-		in.With[k] = v
-	}
+	maps.Copy(in.With, more)
 	return in
 }
 

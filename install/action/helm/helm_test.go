@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -559,9 +560,7 @@ func TestStatus(t *testing.T) {
 	run := func(more map[string]any) install.Result {
 		t.Helper()
 		with := map[string]any{"kubeconfig": "/k", "release": "prod", "namespace": "apps"}
-		for k, v := range more {
-			with[k] = v
-		}
+		maps.Copy(with, more)
 		res, err := Status{open: f.open}.Run(t.Context(), install.Input{With: with})
 		if err != nil {
 			t.Fatal(err)

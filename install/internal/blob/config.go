@@ -4,10 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"github.com/airlock-project/airlock/bundle/regular"
 	"io"
 	"net"
 	"strings"
+
+	"github.com/airlock-project/airlock/bundle/regular"
 )
 
 // Types of service.

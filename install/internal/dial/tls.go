@@ -10,12 +10,13 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"github.com/airlock-project/airlock/bundle/regular"
 	"io"
 	"net"
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/airlock-project/airlock/bundle/regular"
 )
 
 const (

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -84,9 +85,7 @@ func object(kind, namespace, name string, more map[string]any) *unstructured.Uns
 	if namespace != "" {
 		o.SetNamespace(namespace)
 	}
-	for k, v := range more {
-		o.Object[k] = v
-	}
+	maps.Copy(o.Object, more)
 	return o
 }
 

@@ -6,12 +6,13 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"github.com/airlock-project/airlock/bundle/regular"
 	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
+
+	"github.com/airlock-project/airlock/bundle/regular"
 )
 
 // maxFile bounds what is read of a file that is there.

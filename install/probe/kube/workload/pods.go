@@ -3,6 +3,7 @@ package workload
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -169,9 +170,7 @@ func (w *work) restarts(r cluster.Rollout, p *corev1.Pod) {
 func with(a, b map[string]string) map[string]string {
 	out := make(map[string]string, len(a)+len(b))
 	for _, m := range []map[string]string{a, b} {
-		for k, v := range m {
-			out[k] = v
-		}
+		maps.Copy(out, m)
 	}
 	return out
 }
