@@ -180,6 +180,7 @@ func (e *box) work(t *testing.T) {
 				o := &list.Items[i]
 				size, _, _ := unstructured.NestedInt64(o.Object, "spec", "poolSize")
 				patch := fmt.Appendf(nil, `{"status":{"desiredPoolSize":%d,"actualPoolSize":%d}}`, size, size)
+				// A pool that has just changed, or is gone, is seen at the next tick.
 				_, _ = pools.Namespace(o.GetNamespace()).Patch(ctx, o.GetName(), types.MergePatchType, patch, metav1.PatchOptions{}, "status")
 			}
 		}
@@ -220,6 +221,7 @@ func (e *box) forward(t *testing.T, to string) string {
 					return
 				}
 				defer out.Close()
+				// What a side that hung up does not get, the other end sees as an end.
 				go func() { _, _ = io.Copy(out, in); _ = out.(*net.TCPConn).CloseWrite() }()
 				_, _ = io.Copy(in, out)
 			}()

@@ -284,6 +284,7 @@ func (c *clusterRows) manager(t *testing.T, ca *pki.Authority) {
 			}
 			if list, err := c.dynamic.Resource(issuers).List(ctx, metav1.ListOptions{}); err == nil {
 				for _, o := range list.Items {
+					// What has just changed is seen at the next tick.
 					_, _ = c.dynamic.Resource(issuers).Patch(ctx, o.GetName(), types.MergePatchType, ready, metav1.PatchOptions{}, "status")
 				}
 			}
@@ -297,6 +298,7 @@ func (c *clusterRows) manager(t *testing.T, ca *pki.Authority) {
 				force := true
 				_, err := c.Clientset.CoreV1().Secrets("cert-manager").Patch(ctx, name, types.ApplyPatchType, raw, metav1.PatchOptions{FieldManager: "cert-manager", Force: &force})
 				if err == nil {
+					// As above.
 					_, _ = certificates.Patch(ctx, o.GetName(), types.MergePatchType, ready, metav1.PatchOptions{}, "status")
 				}
 			}

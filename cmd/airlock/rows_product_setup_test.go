@@ -67,7 +67,7 @@ func idp(t *testing.T, scopes []string, issuer string) (url, ca string) {
 		if err != nil {
 			t.Error(err)
 		}
-		_, _ = w.Write(raw)
+		_, _ = w.Write(raw) // a client that left is no concern of ours
 	})
 	mux.HandleFunc("/keys", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `{"keys":[{"kty":"RSA"}]}`) })
 	url, ca, _ = spacelift.TLS(t, mux)

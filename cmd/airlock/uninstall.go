@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -130,7 +131,7 @@ func (f uninstallFlags) cluster(ctx context.Context, site *manifests.Site, dir s
 		u.kubeconfig, u.context = siteCluster(site, dir, f.context)
 	}
 	if u.kubeconfig == "" {
-		return nil, &settingError{errors.New("no cluster is named"), "name its kubeconfig with --kubeconfig, or under kubernetes: in the site file"}
+		return nil, &settingError{errors.New("no cluster is named"), "name its kubeconfig, the one that the installation was given, with --kubeconfig, or under kubernetes: in the site file"}
 	}
 	var err error
 	u.objects, err = kube.OpenRemoval(ctx, u.kubeconfig, u.context)
@@ -139,19 +140,11 @@ func (f uninstallFlags) cluster(ctx context.Context, site *manifests.Site, dir s
 
 // siteCluster is the kubeconfig that a site names, and the context in it.
 func siteCluster(site *manifests.Site, dir, context string) (path, name string) {
-	path, _ = site.Inputs["k8s.kubeconfig"].(string)
-	if k := site.Kubernetes; k != nil {
-		if path == "" {
-			path = k.Kubeconfig
-		}
-		if context == "" {
-			context = k.Context
-		}
-	}
-	if path == "" {
+	k := site.Kubernetes
+	if k == nil || k.Kubeconfig == "" {
 		return "", ""
 	}
-	return resolvePath(dir, strings.TrimPrefix(path, "file:")), context
+	return resolvePath(dir, strings.TrimPrefix(k.Kubeconfig, "file:")), cmp.Or(context, k.Context)
 }
 
 func (u *uninstaller) release(o install.Object, dryRun bool) helm.Removal {

@@ -66,7 +66,7 @@ func (p puller) pull(ctx context.Context, image string, logins map[string]login)
 	}
 	repo.Client = client
 	d, err := resolve(ctx, repo, ref.Identifier())
-	if err != nil {
+	if err != nil { // in containerd's own words, which are what a node's events hold
 		return "", fmt.Errorf("failed to pull and unpack image %q: failed to resolve reference %q: %w", ref.Name(), ref.Name(), err)
 	}
 	if err := pullImage(ctx, repo, d); err != nil {

@@ -67,7 +67,7 @@ func (s *jobs) register(t *testing.T, mux *http.ServeMux) {
 		answer(w, http.StatusOK, list)
 	}))
 	mux.HandleFunc("GET /api/v1/namespaces/n/events", take(func(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusOK, corev1.EventList{}) }))
-	mux.HandleFunc("GET /api/v1/namespaces/n/pods/pod/log", take(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte(s.log)) }))
+	mux.HandleFunc("GET /api/v1/namespaces/n/pods/pod/log", take(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte(s.log)) })) // a client that left is no concern of ours
 }
 
 // sent decodes an object that a client sent, in whichever encoding.
