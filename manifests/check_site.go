@@ -30,12 +30,11 @@ func (s *Site) check(d *document) {
 	if s.Kubernetes != nil {
 		d.fileReference(s.Kubernetes.Kubeconfig, path{"kubernetes", "kubeconfig"})
 	}
-	for key, v := range s.Inputs {
+	for key := range s.Inputs { // which type each has, the checklist says
 		p := path{"inputs", key}
 		if !d.matches(inputPattern, key) {
 			d.at(p, "want %s", patternWords(inputPattern))
 		}
-		checkInput(d, v, p)
 	}
 }
 
@@ -62,32 +61,6 @@ func (s *Site) checkPeople(d *document) {
 			names[who.Key] = who.Name
 		}
 	}
-}
-
-// checkInput allows scalars, lists of scalars, and mappings of scalars.
-func checkInput(d *document, v any, p path) {
-	switch v := v.(type) {
-	case []any:
-		for i, e := range v {
-			if composite(e) {
-				d.at(p.with(i), "want a string, a number, true or false")
-			}
-		}
-	case map[string]any:
-		for key, e := range v {
-			if composite(e) {
-				d.at(p.with(key), "want a string, a number, true or false")
-			}
-		}
-	}
-}
-
-func composite(v any) bool {
-	switch v.(type) {
-	case []any, map[string]any:
-		return true
-	}
-	return false
 }
 
 func (r *SiteRegistry) check(d *document) {

@@ -167,11 +167,11 @@ func TestDecoded(t *testing.T) {
 		t.Errorf("images (-want +got):\n%s", diff)
 	}
 
-	site, err := ParseSite("site.yaml", []byte("apiVersion: airlock/v1\nkind: Site\nname: a\nplatform: eks\nairgap: partial\ninputs:\n  a.b: [1, two, true]\n  c: 1.5\n  d: -3\n  e: |\n    text\n"))
+	site, err := ParseSite("site.yaml", []byte("apiVersion: airlock/v1\nkind: Site\nname: a\nplatform: eks\nairgap: partial\ninputs:\n  a.b: [1, two, true]\n  c: 1.5\n  d: -3\n  e: |\n    text\n  f: [{from: x, to: [y]}]\n  g: {h: {i: 1}}\n"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	inputs := map[string]any{"a.b": []any{int64(1), "two", true}, "c": 1.5, "d": int64(-3), "e": "text\n"}
+	inputs := map[string]any{"a.b": []any{int64(1), "two", true}, "c": 1.5, "d": int64(-3), "e": "text\n", "f": []any{map[string]any{"from": "x", "to": []any{"y"}}}, "g": map[string]any{"h": map[string]any{"i": int64(1)}}}
 	if diff := cmp.Diff(inputs, site.Inputs); diff != "" {
 		t.Errorf("inputs (-want +got):\n%s", diff)
 	}
