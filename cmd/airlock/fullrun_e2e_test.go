@@ -3,6 +3,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -28,6 +29,7 @@ import (
 	"github.com/airlock-project/airlock/manifests/spacelift"
 	"github.com/airlock-project/airlock/testdata/fixture"
 	"github.com/airlock-project/airlock/verify"
+	"github.com/goccy/go-yaml"
 	"github.com/olareg/olareg"
 	"github.com/olareg/olareg/config"
 	networkingv1 "k8s.io/api/networking/v1"
@@ -361,17 +363,33 @@ func (e *box) uninstall(t *testing.T, f *fullRun) {
 	if err != nil || len(plan.Remove) < 8 {
 		t.Fatalf("plan %+v, %v", plan, err)
 	}
-	d, err := install.OpenDesk(t.Context(), f.b, f.opts)
+	raw, err := yaml.Marshal(f.site)
 	if err != nil {
 		t.Fatal(err)
 	}
-	done, _, err := d.Uninstall(t.Context(), kept, u.remove)
-	if err := errors.Join(err, d.Close()); err != nil {
-		t.Fatalf("%v; %+v", err, done)
+	site := filepath.Join(f.opts.SiteDir, "site.yaml")
+	if err := os.WriteFile(site, raw, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("AIRLOCK_KEY_PASSWORD", "password-of-operator")
+	command := func(args ...string) string {
+		var out, said bytes.Buffer
+		args = append([]string{"uninstall", "--site", site, "--state", f.opts.State, "--kubeconfig", f.cluster}, args...)
+		if code := run(t.Context(), args, strings.NewReader(""), &out, &said); code != exitDone {
+			t.Fatalf("%v: code %d: %s%s", args, code, out.String(), said.String())
+		}
+		return out.String()
+	}
+	if out := command("--dry-run"); !strings.Contains(out, "remove  Release spacelift/spacelift  (deploy-helm-chart)") {
+		t.Errorf("dry run: %s", out)
+	}
+	done := command("--yes")
+	if !strings.Contains(done, "removed Release spacelift/spacelift\n") || !strings.Contains(done, "removed Namespace spacelift\n") {
+		t.Errorf("uninstall: %s", done)
 	}
 	for _, ns := range []string{namespace, "spacelift-workers", "spacelift-worker-controller-system"} {
 		if _, err := e.clients.CoreV1().Namespaces().Get(t.Context(), ns, metav1.GetOptions{}); err == nil {
-			t.Errorf("namespace %s is still there: %+v", ns, done)
+			t.Errorf("namespace %s is still there: %s", ns, done)
 		}
 	}
 	if _, err := e.clients.NetworkingV1().IngressClasses().Get(t.Context(), "nginx", metav1.GetOptions{}); err != nil {
