@@ -3,7 +3,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -17,6 +16,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -33,6 +33,7 @@ import (
 	"github.com/olareg/olareg"
 	"github.com/olareg/olareg/config"
 	networkingv1 "k8s.io/api/networking/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -98,7 +99,9 @@ type box struct {
 	clients *kubernetes.Clientset
 	dynamic dynamic.Interface
 	node    string // address
-	lost    map[string]bool
+
+	mu   sync.Mutex
+	sent map[string]int // blobs below jobs/: how often each was uploaded
 }
 
 func newBox(t *testing.T) *box {
@@ -110,7 +113,7 @@ func newBox(t *testing.T) *box {
 	if err != nil {
 		t.Fatal(err)
 	}
-	e := &box{lost: map[string]bool{}}
+	e := &box{sent: map[string]int{}}
 	if e.clients, err = kubernetes.NewForConfig(rc); err != nil {
 		t.Fatal(err)
 	}
@@ -124,7 +127,7 @@ func newBox(t *testing.T) *box {
 	e.node = nodes.Items[0].Status.Addresses[0].Address
 	// A controller that is there already, and does nothing.
 	class := &networkingv1.IngressClass{ObjectMeta: metav1.ObjectMeta{Name: "nginx"}, Spec: networkingv1.IngressClassSpec{Controller: "example.test/ingress"}}
-	if _, err := e.clients.NetworkingV1().IngressClasses().Create(t.Context(), class, metav1.CreateOptions{}); err != nil {
+	if _, err := e.clients.NetworkingV1().IngressClasses().Create(t.Context(), class, metav1.CreateOptions{}); err != nil && !apierrors.IsAlreadyExists(err) {
 		t.Fatal(err)
 	}
 	e.serveRegistry(t)
@@ -133,7 +136,8 @@ func newBox(t *testing.T) *box {
 }
 
 // serveRegistry serves the enclave's registry: airlock may push, puller pull, and
-// who has no login may pull neither backend nor launcher.
+// who has no login may pull neither backend nor launcher. What lies in upstream/
+// is anybody's.
 func (e *box) serveRegistry(t *testing.T) {
 	t.Helper()
 	reg := olareg.New(config.Config{Storage: config.ConfigStorage{StoreType: config.StoreMem}})
@@ -144,12 +148,17 @@ func (e *box) serveRegistry(t *testing.T) {
 	srv := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		user, password, _ := r.BasicAuth()
 		read := r.Method == http.MethodGet || r.Method == http.MethodHead
-		open := read && r.URL.Path != "/v2/" && !strings.Contains(r.URL.Path, "spacelift-backend") && !strings.Contains(r.URL.Path, "spacelift-launcher")
+		open := strings.HasPrefix(r.URL.Path, "/v2/upstream/") || read && r.URL.Path != "/v2/" && !strings.Contains(r.URL.Path, "spacelift-backend") && !strings.Contains(r.URL.Path, "spacelift-launcher")
 		ok := open || user == "airlock" && password == "password-of-the-registry" || user == "puller" && password == pullPassword && read
 		if !ok {
 			w.Header().Set("WWW-Authenticate", `Basic realm="enclave"`)
 			http.Error(w, "a login is needed", http.StatusUnauthorized)
 			return
+		}
+		if digest := r.URL.Query().Get("digest"); r.Method == http.MethodPut && digest != "" && strings.HasPrefix(r.URL.Path, "/v2/jobs/") {
+			e.mu.Lock()
+			e.sent[digest]++
+			e.mu.Unlock()
 		}
 		reg.ServeHTTP(w, r)
 	}), ReadHeaderTimeout: time.Minute}
@@ -373,12 +382,7 @@ func (e *box) uninstall(t *testing.T, f *fullRun) {
 	}
 	t.Setenv("AIRLOCK_KEY_PASSWORD", "password-of-operator")
 	command := func(args ...string) string {
-		var out, said bytes.Buffer
-		args = append([]string{"uninstall", "--site", site, "--state", f.opts.State, "--kubeconfig", f.cluster}, args...)
-		if code := run(t.Context(), args, strings.NewReader(""), &out, &said); code != exitDone {
-			t.Fatalf("%v: code %d: %s%s", args, code, out.String(), said.String())
-		}
-		return out.String()
+		return e.airlock(t, append([]string{"uninstall", "--site", site, "--state", f.opts.State, "--kubeconfig", f.cluster}, args...)...)
 	}
 	if out := command("--dry-run"); !strings.Contains(out, "remove  Release spacelift/spacelift  (deploy-helm-chart)") {
 		t.Errorf("dry run: %s", out)
