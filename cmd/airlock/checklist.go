@@ -38,6 +38,19 @@ func stateFlags(cmd *cobra.Command, state, site *string) {
 	cmd.Flags().StringVar(site, "site", "site.yaml", "site `file`")
 }
 
+// ofSite refuses the record of another site than the site file's, where that
+// file says which record is meant.
+func ofSite(rep *install.Report, state, siteFile string) error {
+	if state != "" {
+		return nil
+	}
+	site, err := loadSite(siteFile)
+	if err == nil && rep.Site != site.Name {
+		err = &install.MismatchError{What: "state directory of site", Have: rep.Site, Want: []string{site.Name}}
+	}
+	return err
+}
+
 // verifiedRecord is the result of checklist verify.
 type verifiedRecord struct {
 	install.Verification
@@ -71,6 +84,15 @@ func (a *app) runChecklistVerify(state, site string, keyFiles []string, head str
 	})
 	if err != nil {
 		return err
+	}
+	if v.Head.Seq > 0 { // an empty record is nobody's
+		rep, err := install.ReadReport(dir)
+		if err == nil {
+			err = ofSite(rep, state, site)
+		}
+		if err != nil {
+			return err
+		}
 	}
 	return a.result(res, func(w io.Writer) { printVerified(w, res) })
 }
@@ -186,6 +208,9 @@ signatures of the ledger itself are checked by airlock checklist verify.`,
 				return err
 			}
 			rep, err := install.ReadReport(dir)
+			if err == nil {
+				err = ofSite(rep, state, site)
+			}
 			if err != nil {
 				return err
 			}

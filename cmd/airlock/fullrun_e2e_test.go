@@ -5,7 +5,6 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -20,14 +19,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/airlock-project/airlock/bundle"
-	"github.com/airlock-project/airlock/bundle/source/file"
-	"github.com/airlock-project/airlock/bundle/source/helm"
-	"github.com/airlock-project/airlock/bundle/source/vendorarchive"
 	"github.com/airlock-project/airlock/install"
 	"github.com/airlock-project/airlock/manifests"
-	"github.com/airlock-project/airlock/manifests/spacelift"
-	"github.com/airlock-project/airlock/testdata/fixture"
 	"github.com/airlock-project/airlock/verify"
 	"github.com/goccy/go-yaml"
 	"github.com/olareg/olareg"
@@ -56,7 +49,7 @@ const (
 // its pods are a web server.
 func TestEndToEnd(t *testing.T) {
 	e := newBox(t)
-	b, fingerprint := e2eBundle(t, "v4.3.0", "1.0.0", 7)
+	b, fingerprint := e2eBundle(t)
 	keys := t.TempDir()
 	operator, security := fullKey(t, keys, "operator"), fullKey(t, keys, "security")
 	f := newFullRun(t, b, "onprem", operator, security)
@@ -408,59 +401,25 @@ func (e *box) uninstall(t *testing.T, f *fullRun) {
 }
 
 // e2eBundle is the bundle of a release whose images run.
-func e2eBundle(t *testing.T, version, chartVersion string, release int64) (b *verify.Bundle, fingerprint string) {
+func e2eBundle(t *testing.T) (b *verify.Bundle, fingerprint string) {
 	t.Helper()
-	dir, spool := t.TempDir(), fixture.Spool(t)
 	app, err := os.ReadFile(os.Getenv("BOX_APP"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	fingerprint, err = fixture.VendorArchive(dir, "self-hosted", version, map[string][]byte{"spacelift-backend": app, "spacelift-launcher": app})
-	if err != nil {
-		t.Fatal(err)
-	}
-	for name, text := range map[string]string{
-		"spacelift/Chart.yaml":                 "apiVersion: v2\nname: spacelift\nversion: " + chartVersion + "\nappVersion: " + version + "\n",
-		"spacelift/values.yaml":                e2eValues,
-		"spacelift/templates/all.yaml":         e2eChart,
-		"controller/Chart.yaml":                "apiVersion: v2\nname: spacelift-workerpool-controller\nversion: 0.62.0\n",
-		"controller/values.yaml":               "controllerManager: {namespaces: [], image: \"spacelift-launcher:" + version + "\"}\ncrds: {install: true}\n",
-		"controller/templates/controller.yaml": e2eController,
-		"controller/crds/workers.yaml":         e2eTypes,
-	} {
-		path := filepath.Join(dir, name)
-		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte(text), 0o600)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	checklist, err := spacelift.Checklist()
-	if err != nil {
-		t.Fatal(err)
-	}
-	var runners []bundle.Source
-	for i, image := range []string{runnerImage, ansibleImage} {
-		r, err := fixture.NewImage(spool, image, uint64(i), 3000, 5000)
-		if err != nil {
-			t.Fatal(err)
-		}
-		runners = append(runners, r)
-	}
-	archive, opts := "self-hosted-"+version+".tar.gz", file.Options{Dir: dir, Version: version, Created: fixture.Epoch}
-	return signedBundle(t, spool, spacelift.Name, version, append(runners,
-		vendorarchive.New(spool, manifests.Archive{
-			Name: "vendor", Path: archive, Sums: archive + "_SHA256SUMS", Signature: archive + "_SHA256SUMS.sig",
-			Signer: manifests.OpenPGPSigner{Key: "vendor.asc", Fingerprint: fingerprint},
-			Images: []manifests.ArchiveImage{
-				{Path: "container-images/spacelift-backend.tar", As: "spacelift-backend:" + version},
-				{Path: "container-images/spacelift-launcher.tar", As: "spacelift-launcher:" + version},
-			},
-			Files: []manifests.ArchiveFile{{Path: "bin/spacelift-launcher", Name: "spacelift-launcher"}},
-		}, vendorarchive.Options{Options: opts}),
-		helm.New(nil, spool, dir, manifests.Chart{Name: "spacelift", Path: "spacelift"}, fixture.Epoch, nil),
-		helm.New(nil, spool, dir, manifests.Chart{Name: "spacelift-workerpool-controller", Path: "controller"}, fixture.Epoch, nil),
-		file.NewTool(spool, map[string]string{"linux/amd64": os.Getenv("AIRLOCK_E2E_TOOL")}, opts),
-		file.NewBytes(spool, file.Document{Kind: bundle.KindChecklist, Name: spacelift.Name, Title: "checklist.yaml", MediaType: bundle.MediaTypeChecklist, Data: checklist}, opts),
-	)), fingerprint
+	return release{
+		program: app, images: []string{runnerImage, ansibleImage}, tool: os.Getenv("AIRLOCK_E2E_TOOL"),
+		charts: map[string]string{"spacelift": "spacelift", "spacelift-workerpool-controller": "controller"},
+		files: map[string]string{
+			"spacelift/Chart.yaml":                 "apiVersion: v2\nname: spacelift\nversion: 1.0.0\nappVersion: " + fullVersion + "\n",
+			"spacelift/values.yaml":                e2eValues,
+			"spacelift/templates/all.yaml":         e2eChart,
+			"controller/Chart.yaml":                "apiVersion: v2\nname: spacelift-workerpool-controller\nversion: 0.62.0\n",
+			"controller/values.yaml":               "controllerManager: {namespaces: [], image: \"spacelift-launcher:" + fullVersion + "\"}\ncrds: {install: true}\n",
+			"controller/templates/controller.yaml": e2eController,
+			"controller/crds/workers.yaml":         e2eTypes,
+		},
+	}.bundle(t)
 }
 
 const e2eValues = `shared: {serverHostname: "", image: "spacelift-backend:v4.3.0", secretRef: ""}

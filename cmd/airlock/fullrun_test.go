@@ -73,52 +73,76 @@ func TestFullRun(t *testing.T) {
 	}
 }
 
-// fullBundle makes the bundle of a release: the preset's checklist, a vendor's
-// signed archive, a runner image and a chart. It returns who signed the archive.
+// release is what a bundle of the product is made of.
+type release struct {
+	program []byte            // of backend and launcher
+	files   map[string]string // of charts, by path; the first part of it is the chart's
+	charts  map[string]string // name to directory
+	images  []string          // runners
+	tool    string            // Airlock's own binary; "" carries none
+}
+
+// fullBundle makes the bundle of a release whose programs nobody runs.
 func fullBundle(t *testing.T) (b *verify.Bundle, fingerprint string) {
+	t.Helper()
+	return release{
+		program: fixture.TinyELF(), images: []string{runnerImage}, charts: map[string]string{"spacelift": "chart"},
+		files: map[string]string{
+			"chart/Chart.yaml":            "apiVersion: v2\nname: spacelift\nversion: 1.0.0\nappVersion: " + fullVersion + "\n",
+			"chart/values.yaml":           "shared: {serverHostname: \"\", image: \"spacelift-backend:" + fullVersion + "\"}\n",
+			"chart/templates/server.yaml": fullDeployment,
+		},
+	}.bundle(t)
+}
+
+// bundle makes it: the preset's checklist, a vendor's signed archive, runner
+// images, charts. It returns who signed the archive.
+func (r release) bundle(t *testing.T) (b *verify.Bundle, fingerprint string) {
 	t.Helper()
 	dir, spool := t.TempDir(), fixture.Spool(t)
 	programs := map[string][]byte{}
 	for _, name := range []string{"spacelift-backend", "spacelift-launcher"} {
-		programs[name] = append(fixture.TinyELF(), name...)
+		programs[name] = append(slices.Clone(r.program), name...)
 	}
 	fingerprint, err := fixture.VendorArchive(dir, "self-hosted", fullVersion, programs)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, text := range map[string]string{
-		"Chart.yaml":            "apiVersion: v2\nname: spacelift\nversion: 1.0.0\nappVersion: " + fullVersion + "\n",
-		"values.yaml":           "shared: {serverHostname: \"\", image: \"spacelift-backend:" + fullVersion + "\"}\n",
-		"templates/server.yaml": fullDeployment,
-	} {
-		path := filepath.Join(dir, "chart", name)
+	for name, text := range r.files {
+		path := filepath.Join(dir, name)
 		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte(text), 0o600)); err != nil {
 			t.Fatal(err)
 		}
+	}
+	archive, opts := "self-hosted-"+fullVersion+".tar.gz", file.Options{Dir: dir, Version: fullVersion, Created: fixture.Epoch}
+	sources := []bundle.Source{vendorarchive.New(spool, manifests.Archive{
+		Name: "vendor", Path: archive, Sums: archive + "_SHA256SUMS", Signature: archive + "_SHA256SUMS.sig",
+		Signer: manifests.OpenPGPSigner{Key: "vendor.asc", Fingerprint: fingerprint},
+		Images: []manifests.ArchiveImage{
+			{Path: "container-images/spacelift-backend.tar", As: "spacelift-backend:" + fullVersion},
+			{Path: "container-images/spacelift-launcher.tar", As: "spacelift-launcher:" + fullVersion},
+		},
+		Files: []manifests.ArchiveFile{{Path: "bin/spacelift-launcher", Name: "spacelift-launcher"}},
+	}, vendorarchive.Options{Options: opts})}
+	for i, image := range r.images {
+		runner, err := fixture.NewImage(spool, image, uint64(i), 3000, 5000)
+		if err != nil {
+			t.Fatal(err)
+		}
+		sources = append(sources, runner)
+	}
+	for _, name := range slices.Sorted(maps.Keys(r.charts)) {
+		sources = append(sources, helm.New(nil, spool, dir, manifests.Chart{Name: name, Path: r.charts[name]}, fixture.Epoch, nil))
+	}
+	if r.tool != "" {
+		sources = append(sources, file.NewTool(spool, map[string]string{"linux/amd64": r.tool}, opts))
 	}
 	checklist, err := spacelift.Checklist()
 	if err != nil {
 		t.Fatal(err)
 	}
-	runner, err := fixture.NewImage(spool, runnerImage, 1, 3000, 5000)
-	if err != nil {
-		t.Fatal(err)
-	}
-	archive, opts := "self-hosted-"+fullVersion+".tar.gz", file.Options{Dir: dir, Version: fullVersion, Created: fixture.Epoch}
-	return signedBundle(t, spool, spacelift.Name, fullVersion, []bundle.Source{
-		vendorarchive.New(spool, manifests.Archive{
-			Name: "vendor", Path: archive, Sums: archive + "_SHA256SUMS", Signature: archive + "_SHA256SUMS.sig",
-			Signer: manifests.OpenPGPSigner{Key: "vendor.asc", Fingerprint: fingerprint},
-			Images: []manifests.ArchiveImage{
-				{Path: "container-images/spacelift-backend.tar", As: "spacelift-backend:" + fullVersion},
-				{Path: "container-images/spacelift-launcher.tar", As: "spacelift-launcher:" + fullVersion},
-			},
-			Files: []manifests.ArchiveFile{{Path: "bin/spacelift-launcher", Name: "spacelift-launcher"}},
-		}, vendorarchive.Options{Options: opts}),
-		runner,
-		helm.New(nil, spool, dir, manifests.Chart{Name: "spacelift", Path: "chart"}, fixture.Epoch, nil),
-		file.NewBytes(spool, file.Document{Kind: bundle.KindChecklist, Name: spacelift.Name, Title: "checklist.yaml", MediaType: bundle.MediaTypeChecklist, Data: checklist}, opts),
-	}), fingerprint
+	document := file.Document{Kind: bundle.KindChecklist, Name: spacelift.Name, Title: "checklist.yaml", MediaType: bundle.MediaTypeChecklist, Data: checklist}
+	return signedBundle(t, spool, spacelift.Name, fullVersion, append(sources, file.NewBytes(spool, document, opts))), fingerprint
 }
 
 const fullDeployment = `apiVersion: apps/v1
