@@ -547,7 +547,7 @@ func TestEvidenceTampered(t *testing.T) {
 			if err := os.Remove(path); err != nil {
 				t.Fatal(err)
 			}
-		}, "no such file"},
+		}, "is gone"},
 	} {
 		p := newPub(t, "roles: [brewer],", "roles: [brewer], evidence: [{name: photo}],")
 		p.run()

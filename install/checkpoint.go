@@ -70,6 +70,7 @@ type Verification struct {
 	Covered     bool     // a checkpoint covers the last entry, a good one where they were checked
 	CoveredTo   int64    // the last entry that a good one covers
 	Missing     bool     // the last run ended, and nothing signed says so
+	ClockBack   int      // how often the clock went back: times are not in order there, entries are
 }
 
 // ErrUnlisted is what a check of signatures gives for a key that it does not
@@ -260,8 +261,11 @@ func verifyState(root *os.Root, torn *bool, visit func(Entry) error, kept ...Hea
 		known[h.Seq] = append(known[h.Seq], h.Hash)
 	}
 	delete(known, 0)
-	t := newTrace()
+	t, back := newTrace(), 0
 	head, err := verifyEntries(root, torn, known, func(e Entry) error {
+		if e.Event == eventClockBack {
+			back++
+		}
 		if run != nil && e.Seq <= run.Ledger.Seq { // a run that goes on may have written more since
 			if err := t.add(e); err != nil {
 				return err
@@ -280,7 +284,7 @@ func verifyState(root *os.Root, torn *bool, visit func(Entry) error, kept ...Hea
 			return nil, nil, err
 		}
 	}
-	v := &Verification{Head: head, Checkpoints: len(points)}
+	v := &Verification{Head: head, Checkpoints: len(points), ClockBack: back}
 	v.Covered = len(points) > 0 && points[len(points)-1].Seq == head.Seq
 	return v, points, nil
 }

@@ -37,6 +37,7 @@ type plan struct {
 	producer     map[string]*node // of outputs
 	patterns     map[string]*regexp.Regexp
 	requiredWhen map[string]*expr.Expr
+	expectedWhen map[string]*expr.Expr
 	problems     []Problem
 }
 
@@ -204,7 +205,8 @@ func (p *plan) declareNames() error {
 }
 
 func (p *plan) compileInputs() {
-	p.patterns, p.requiredWhen = make(map[string]*regexp.Regexp), make(map[string]*expr.Expr)
+	p.patterns = make(map[string]*regexp.Regexp)
+	p.requiredWhen, p.expectedWhen = make(map[string]*expr.Expr), make(map[string]*expr.Expr)
 	for _, name := range slices.Sorted(maps.Keys(p.checklist.Inputs)) {
 		def, where := p.checklist.Inputs[name], "inputs."+name
 		if def.Pattern != "" {
@@ -215,20 +217,26 @@ func (p *plan) compileInputs() {
 			}
 			p.patterns[name] = re
 		}
-		if def.RequiredWhen == "" {
-			continue
-		}
-		x, err := p.env.Condition(def.RequiredWhen)
-		if err != nil {
-			p.complainAll(where+": requiredWhen", err)
-			continue
-		}
-		if slices.ContainsFunc(x.Refs(), func(r string) bool { return strings.HasPrefix(r, "out.") }) {
-			p.complain(where, "requiredWhen reads an output; inputs are checked before anything runs")
-		}
-		p.noSecrets(where+": requiredWhen", x)
-		p.requiredWhen[name] = x
+		p.compileWant(where+": requiredWhen", name, def.RequiredWhen, p.requiredWhen)
+		p.compileWant(where+": expectedWhen", name, def.ExpectedWhen, p.expectedWhen)
 	}
+}
+
+// compileWant compiles the condition under which an input is wanted.
+func (p *plan) compileWant(where, name, condition string, into map[string]*expr.Expr) {
+	if condition == "" {
+		return
+	}
+	x, err := p.env.Condition(condition)
+	if err != nil {
+		p.complainAll(where, err)
+		return
+	}
+	if slices.ContainsFunc(x.Refs(), func(r string) bool { return strings.HasPrefix(r, "out.") }) {
+		p.complain(where, "reads an output; inputs are checked before anything runs")
+	}
+	p.noSecrets(where, x)
+	into[name] = x
 }
 
 // noSecrets refuses a condition over a secret's value: what it decides would

@@ -123,6 +123,9 @@ func (d *Desk) Close() error {
 // Checklist is that of the last run.
 func (d *Desk) Checklist() *manifests.Checklist { return d.r.checklist }
 
+// BundleFile is where the last run had the bundle from, "" where nobody said.
+func (d *Desk) BundleFile() string { return d.r.st.run.BundleFile }
+
 // Report says where everything stands now. It is not kept.
 func (d *Desk) Report() *Report {
 	d.r.mu.Lock()

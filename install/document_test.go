@@ -106,7 +106,7 @@ func TestChecklistIsCheckedAsAWhole(t *testing.T) {
 		`item weigh-hops: when: condition "in.kettle.size" is int, not bool`,
 		`item boil: steps[0] heat: when: a condition cannot read the value of in.cellar.password`,
 		`item cool: when: expression "has(in.cellar.password) && out.mash.nope == 1": output "mash.nope" is not declared`,
-		`inputs.hops.supplier: requiredWhen reads an output`,
+		`inputs.hops.supplier: requiredWhen: reads an output`,
 	} {
 		if !strings.Contains(bad.Error(), want) {
 			t.Errorf("missing %q in\n%v", want, bad)

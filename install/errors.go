@@ -58,6 +58,9 @@ func (e *InputError) Error() string {
 	return lines("site "+e.Site, e.Problems)
 }
 
+// maxHave is how many names an error lists.
+const maxHave = 12
+
 // SelectionError is a phase or item that the checklist does not have.
 type SelectionError struct {
 	What string // "phase" or "item"
@@ -66,7 +69,14 @@ type SelectionError struct {
 }
 
 func (e *SelectionError) Error() string {
-	return fmt.Sprintf("no %s %q in the checklist; it has %s", e.What, e.Name, strings.Join(e.Have, ", "))
+	text := fmt.Sprintf("no %s %q in the checklist", e.What, e.Name)
+	if len(e.Have) <= maxHave {
+		return text + "; it has " + strings.Join(e.Have, ", ")
+	}
+	if near := closest(e.Name, e.Have); near != "" {
+		return text + "; did you mean " + near + "?"
+	}
+	return text
 }
 
 // MismatchError is a bundle, a checklist and a site that do not belong
@@ -98,6 +108,19 @@ func (e *InterruptedError) Error() string {
 }
 
 func (e *InterruptedError) Unwrap() []error { return []error{e.Err, e.Cause} }
+
+// ArtifactError is a file of a record that is not there, or not as it was written.
+type ArtifactError struct {
+	SHA256 string // what it is kept under
+	Gone   bool
+}
+
+func (e *ArtifactError) Error() string {
+	if e.Gone {
+		return "artifact " + e.SHA256 + " is gone"
+	}
+	return "artifact " + e.SHA256 + " was changed"
+}
 
 // LockedError is a state directory that another run uses.
 type LockedError struct {

@@ -216,8 +216,8 @@ func TestClockJumps(t *testing.T) {
 	if count != 1 {
 		t.Errorf("it is written down %d times", count)
 	}
-	if _, err := VerifyState(s.opts.State, nil); err != nil {
-		t.Error(err)
+	if v, err := VerifyState(s.opts.State, nil); err != nil || v.ClockBack != 1 {
+		t.Errorf("%+v, %v", v, err)
 	}
 	// Ahead: a check that holds for an hour is made again, and then the clock is
 	// put right.

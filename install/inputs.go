@@ -314,16 +314,30 @@ func isLabel(s string) bool {
 
 // nearest suggests a declared name that differs from name by little.
 func nearest(name string, inputs map[string]manifests.Input) string {
-	best, dist := "", 3
-	for _, have := range slices.Sorted(maps.Keys(inputs)) {
-		if d := distance(name, have); d < dist {
-			best, dist = have, d
-		}
-	}
+	best := closest(name, slices.Sorted(maps.Keys(inputs)))
 	if best == "" {
 		return ""
 	}
 	return fmt.Sprintf("; did you mean %s?", best)
+}
+
+// closest is the first of the names that differ least from name, "" where all
+// differ by more than a slip of the hand. name may also be a part of one.
+func closest(name string, names []string) string {
+	best, dist := "", 3
+	for _, have := range names {
+		if d := distance(name, have); d < dist {
+			best, dist = have, d
+		}
+	}
+	if best == "" && len(name) > 2 {
+		for _, have := range names {
+			if strings.Contains(have, name) {
+				return have
+			}
+		}
+	}
+	return best
 }
 
 // distance is the Levenshtein distance.

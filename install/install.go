@@ -71,6 +71,7 @@ type Options struct {
 
 	Actor    string           // who runs this, for the ledger
 	Tool     string           // version of Airlock, for the ledger
+	Bundle   string           // path of the bundle's file, for those who go on later; may be empty
 	Now      func() time.Time // nil means time.Now
 	Listener Listener
 

@@ -33,7 +33,13 @@ func (s *store) look() error {
 	if s.run, err = readSnapshot(s.root); err != nil || s.run == nil {
 		return err
 	}
-	if s.key, err = readFrom(s.root, fileKey, 32); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	s.key, err = readFrom(s.root, fileKey, 32)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		// The next run makes a new one: what rests on secrets shows as it will then.
+		s.key = newKey()
+		s.notes = append(s.notes, fileKey+" is missing from "+s.dir+", as in a record that was restored: whether a secret is still the same cannot be seen, and what rests on one will be done again")
+	case err != nil:
 		return fmt.Errorf("read state: %w", err)
 	}
 	if _, err := s.root.Stat(fileLedger); errors.Is(err, fs.ErrNotExist) && s.run.Ledger.Seq == 0 {

@@ -19,6 +19,7 @@ type Question struct {
 	Phase    manifests.Phase // of the first item that asks
 	Items    []string        // ids of the items that use it, in the checklist's order
 	Required bool            // with nothing but defaults for the other inputs
+	Expected bool            // the same of what rows find fault with
 }
 
 // Secret reports whether the answer is given by reference.
@@ -58,10 +59,14 @@ func Questions(c *manifests.Checklist, site *manifests.Site, version string) ([]
 				q.Phase = ph
 			}
 		}
-		if x := p.requiredWhen[name]; x != nil && !a.has(name) {
+		wanted := func(x *expr.Expr) bool {
+			if x == nil || a.has(name) {
+				return false
+			}
 			need, err := x.Bool(vars)
-			q.Required = err == nil && need
+			return err == nil && need
 		}
+		q.Required, q.Expected = wanted(p.requiredWhen[name]), wanted(p.expectedWhen[name])
 		index[name] = len(out)
 		out = append(out, q)
 	}

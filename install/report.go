@@ -147,7 +147,7 @@ func (r *run) report(stopped bool) *Report {
 	}
 	out.Warnings = slices.Clone(r.warnings)
 	if r.st != nil {
-		out.Warnings = append(out.Warnings, r.st.backward...)
+		out.Warnings = append(out.Warnings, r.st.notes...)
 	}
 	out.Left = r.left()
 	out.Status = r.status()

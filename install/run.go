@@ -166,7 +166,7 @@ func (r *run) begin() error {
 	}
 	snap := &snapshot{
 		APIVersion: manifests.APIVersion, Kind: "Run", RunID: newRunID(r.started), Product: info.Product, Site: site.Name, Platform: site.Platform,
-		Airgap: site.Airgap, Bundle: info.Digest.String(), Release: info.Release, Checklist: r.source, Tool: r.opts.Tool, StartedAt: r.started,
+		Airgap: site.Airgap, Bundle: info.Digest.String(), BundleFile: r.opts.Bundle, Release: info.Release, Checklist: r.source, Tool: r.opts.Tool, StartedAt: r.started,
 		Ledger: Head{Hash: zeros}, Items: make(map[string]*itemRecord),
 	}
 	old := r.st.run

@@ -77,9 +77,10 @@ type snapshot struct {
 	Site       string                 `json:"site"`
 	Platform   string                 `json:"platform"`
 	Airgap     string                 `json:"airgap_mode"`
-	Bundle     string                 `json:"bundle"`    // digest
-	Release    int64                  `json:"release"`   // the highest that ran here
-	Checklist  string                 `json:"checklist"` // digest
+	Bundle     string                 `json:"bundle"`                // digest
+	BundleFile string                 `json:"bundle_file,omitempty"` // where the last run had it from
+	Release    int64                  `json:"release"`               // the highest that ran here
+	Checklist  string                 `json:"checklist"`             // digest
 	Tool       string                 `json:"tool,omitempty"`
 	StartedAt  time.Time              `json:"started_at"`
 	Ledger     Head                   `json:"ledger"`
@@ -144,7 +145,7 @@ type store struct {
 	traced *trace // of the ledger as it was opened
 	cut    []byte // a torn line found at open, no longer in the file
 
-	backward []string // what to say of a clock that went back
+	notes []string // what to say of the record as a whole
 
 	onWrite func() error // for tests, see Options
 }
@@ -238,12 +239,17 @@ func hostname() string {
 	return h
 }
 
+func newKey() []byte {
+	key := make([]byte, 32)
+	rand.Read(key)
+	return key
+}
+
 // loadKey reads the key that hides secrets in hashes, or makes it.
 func (s *store) loadKey() error {
 	raw, err := s.root.ReadFile(fileKey)
 	if errors.Is(err, fs.ErrNotExist) {
-		s.key = make([]byte, 32)
-		rand.Read(s.key)
+		s.key = newKey()
 		return s.writeFile(fileKey, s.key)
 	}
 	if err != nil {
@@ -439,11 +445,13 @@ func readArtifact(root *os.Root, sum string) ([]byte, error) {
 		return nil, fmt.Errorf("artifact %q: not a digest", sum)
 	}
 	data, err := readFrom(root, dirArtifacts+"/"+sum, maxArtifact)
-	if err != nil {
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, &ArtifactError{SHA256: sum, Gone: true}
+	case err != nil:
 		return nil, fmt.Errorf("read artifact: %w", err)
-	}
-	if sumOf(data) != sum {
-		return nil, fmt.Errorf("artifact %s was changed", sum)
+	case sumOf(data) != sum:
+		return nil, &ArtifactError{SHA256: sum}
 	}
 	return data, nil
 }
@@ -480,7 +488,7 @@ func (s *store) record(item, event string, v any) error {
 		return err
 	}
 	if now := s.ledger.last; before.Sub(now) > clockSlack {
-		s.backward = append(s.backward, fmt.Sprintf("the clock went back from %s to %s: times of the record are not in order, entries of the ledger are by their number",
+		s.notes = append(s.notes, fmt.Sprintf("the clock went back from %s to %s: times of the record are not in order, entries of the ledger are by their number",
 			before.Format(time.RFC3339), now.Format(time.RFC3339)))
 		return s.record("", eventClockBack, map[string]any{"last": before.Format(time.RFC3339), "now": now.Format(time.RFC3339)})
 	}

@@ -1,7 +1,7 @@
 package manifests
 
 // Checklist is checklist.yaml: the phases of an installation and their items.
-// Conditions (When, RequiredWhen) are CEL; in With, ${…} holds a CEL
+// Conditions (When, RequiredWhen, ExpectedWhen) are CEL; in With, ${…} holds a CEL
 // expression. Inside CEL, in holds the inputs and out the outputs of items
 // already done, each by its dotted name.
 type Checklist struct {
@@ -32,8 +32,12 @@ type Input struct {
 	Defaults     []VersionDefault `yaml:"defaults,omitempty" json:"defaults,omitempty"`
 	Secret       bool             `yaml:"secret,omitempty" json:"secret,omitempty"`
 	RequiredWhen string           `yaml:"requiredWhen,omitempty" json:"requiredWhen,omitempty"`
-	Pattern      string           `yaml:"pattern,omitempty" json:"pattern,omitempty"`
-	Title        string           `yaml:"title,omitempty" json:"title,omitempty"`
+	// ExpectedWhen says when rows find fault with an answer that is missing, each
+	// with its own code: a new site file asks for it as for a required one, and
+	// runs go on without.
+	ExpectedWhen string `yaml:"expectedWhen,omitempty" json:"expectedWhen,omitempty"`
+	Pattern      string `yaml:"pattern,omitempty" json:"pattern,omitempty"`
+	Title        string `yaml:"title,omitempty" json:"title,omitempty"`
 	// Platforms are those on which a site is asked; elsewhere an answer is taken,
 	// and nobody is asked for one.
 	Platforms []string `yaml:"platforms,omitempty" json:"platforms,omitempty" jsonschema:"enum=eks,enum=ecs,enum=gke,enum=aks,enum=onprem"`

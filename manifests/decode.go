@@ -63,7 +63,7 @@ func (d *document) plain(n ast.Node, p path) (ast.Node, bool) {
 			if n == nil {
 				d.at(p, "has no value")
 			} else {
-				d.add(n, p, "has no value: give one or leave the key out")
+				d.add(n, p, "has no value: give one, or take the line out")
 			}
 			return nil, false
 		default:

@@ -1,5 +1,8 @@
 package manifests
 
+// SitePlatforms are the platforms that a site can have.
+func SitePlatforms() []string { return []string{"eks", "ecs", "gke", "aks", "onprem"} }
+
 // Site is site.yaml: the enclave's answers.
 type Site struct {
 	Header     `yaml:",inline"`

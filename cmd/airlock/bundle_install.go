@@ -104,6 +104,9 @@ func (a *app) runInstall(ctx context.Context, path string, f installFlags) error
 		return err
 	}
 	defer b.Close()
+	if o.Bundle, err = filepath.Abs(path); err != nil {
+		return fmt.Errorf("bundle: %w", err)
+	}
 	if !f.dryRun {
 		a.say("state %s", o.State)
 	}

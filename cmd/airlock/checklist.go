@@ -173,6 +173,9 @@ func printVerified(w io.Writer, v verifiedRecord) {
 	if v.Missing {
 		fmt.Fprintln(w, "the last run had an identity and ended without a checkpoint: it was killed just then, or the checkpoint was removed")
 	}
+	if v.ClockBack > 0 {
+		fmt.Fprintf(w, "the clock of the machine went back %s: times are not in order there, entries are by their number\n", times(v.ClockBack))
+	}
 	switch {
 	case v.Statements == 0:
 	case v.Unchecked == 0:
@@ -180,6 +183,14 @@ func printVerified(w io.Writer, v verifiedRecord) {
 	default:
 		fmt.Fprintf(w, "%s, evidence good; %d by keys that the site does not list, whose signatures were not checked\n", count(v.Statements, "statement"), v.Unchecked)
 	}
+}
+
+// times says how often something happened.
+func times(n int) string {
+	if n == 1 {
+		return "once"
+	}
+	return fmt.Sprintf("%d times", n)
 }
 
 // count says how many there are of something.

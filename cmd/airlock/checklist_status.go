@@ -68,11 +68,11 @@ func (a *app) runStatus(cmd *cobra.Command, f deskFlags) error {
 	if err != nil {
 		return err
 	}
-	rep, c := desk.Report(), desk.Checklist()
+	rep, c, file := desk.Report(), desk.Checklist(), desk.BundleFile()
 	if err := desk.Close(); err != nil {
 		return err
 	}
-	res := statusResult{State: o.State, Report: rep, Next: f.next(rep, c)}
+	res := statusResult{State: o.State, Report: rep, Next: f.next(rep, c, file)}
 	if err := a.result(res, func(w io.Writer) { printStatus(w, rep, res.Next) }); err != nil {
 		return err
 	}
@@ -80,7 +80,7 @@ func (a *app) runStatus(cmd *cobra.Command, f deskFlags) error {
 }
 
 // next says, for everything that is left, what to call.
-func (f deskFlags) next(rep *install.Report, c *manifests.Checklist) []nextStep {
+func (f deskFlags) next(rep *install.Report, c *manifests.Checklist, bundleFile string) []nextStep {
 	items := map[string]manifests.Item{}
 	for _, i := range c.Items {
 		items[i.ID] = i
@@ -105,7 +105,7 @@ func (f deskFlags) next(rep *install.Report, c *manifests.Checklist) []nextStep 
 			n.Command = f.command("waive", t.Item) + " --reason TEXT --risk TEXT"
 		case t.State == install.StateUnavailable:
 		case t.State != install.StateBlocked:
-			n.Command = f.resume()
+			n.Command = f.resume(bundleFile)
 		}
 		out = append(out, n)
 	}
@@ -128,9 +128,13 @@ func waivers(rep *install.Report, id string) []string {
 	return who
 }
 
-// resume is how the run goes on.
-func (f deskFlags) resume() string {
-	words := "airlock bundle install BUNDLE --resume --site " + shellWord(f.site)
+// resume is how the run goes on, with the bundle of the last run.
+func (f deskFlags) resume(bundleFile string) string {
+	word := "BUNDLE"
+	if bundleFile != "" {
+		word = shellWord(bundleFile)
+	}
+	words := "airlock bundle install " + word + " --resume --site " + shellWord(f.site)
 	if f.state != "" {
 		words += " --state " + shellWord(f.state)
 	}
@@ -173,6 +177,9 @@ func printStatus(w io.Writer, rep *install.Report, next []nextStep) {
 		if n.Command != "" {
 			fmt.Fprintf(w, "     -> %s\n", n.Command)
 		}
+	}
+	for _, warning := range rep.Warnings {
+		fmt.Fprintf(w, "\nwarning: %s\n", oneLine(warning))
 	}
 	fmt.Fprintf(w, "\nledger: %d entries, head %s\n", rep.Ledger.Seq, rep.Ledger.Hash)
 }

@@ -238,7 +238,7 @@ func placeRows(l line) rows {
 		always[*install.ChecklistError](exitUsage, "whoever made the bundle has to correct its checklist"),
 		always[*foreseenError](exitItemFailed, "correct what is shown above; nothing was run"),
 		always[*install.InputError](exitUsage, "correct inputs: in the site file"),
-		always[*install.SelectionError](exitUsage, "airlock bundle install --dry-run shows phases and items"),
+		always[*install.SelectionError](exitUsage, "airlock checklist show lists phases and items"),
 		always[*install.MismatchError](exitUsage, "bundle, checklist and site do not belong together: check which medium and which site file"),
 		always[*removalError](exitPartial, "what is gone is recorded; correct what is in the way and run the command again"),
 		is(func(e *waitingError) verdict { return verdict{exitWaiting, "the next person runs: " + e.next} }),
@@ -260,6 +260,7 @@ func placeRows(l line) rows {
 		always[*offsite.ForeignError](exitContent, "somebody else uses that name in the registry: find out who, and remove it"),
 		always[*install.LockedError](exitFailed, "wait for the other run to end"),
 		always[*install.LedgerError](exitContent, "the record was changed or damaged: keep it as it is for the auditor and start with another --state"),
+		always[*install.ArtifactError](exitContent, "the record was changed or damaged: put the file back from a copy of the state directory, or keep it as it is for the auditor and start with another --state"),
 		is(func(e *listenError) verdict { return e.verdict() }),
 		always[*stdoutError](exitFailed, "what the command does is done; only its result could not be written"),
 		is(func(e *otherFileError) verdict {
@@ -347,7 +348,7 @@ func judge(ctx context.Context, l line, err error) verdict {
 	case errors.Is(err, syscall.ENOSPC):
 		return verdict{exitFailed, fullHint(err)}
 	case errors.Is(err, fs.ErrExist):
-		return verdict{exitFailed, existHint(l)}
+		return verdict{exitFailed, existHint(l, pathOf(err))}
 	case ok:
 		return v
 	}

@@ -32,15 +32,20 @@ func (l line) has(flag string) bool { return l.cmd != nil && l.cmd.Flags().Looku
 // outputs are the flags that say where to write, in the order in which hints
 // offer them.
 func outputs() []string {
-	return []string{"out", "relocation-map", "name", "dir", "render-to", "state"}
+	return []string{"out", "relocation-map", "name", "dir", "state", "render-to"}
 }
 
-// outFlag is the flag to write somewhere else with; empty if there is none.
-func (l line) outFlag() string {
-	for _, name := range outputs() {
-		if !l.has(name) {
-			continue
+// outFlag is the flag to write somewhere else with than path: the one that
+// names a directory above it, or else the first. Empty if there is none.
+func (l line) outFlag(path string) string {
+	names := slices.DeleteFunc(outputs(), func(name string) bool { return !l.has(name) })
+	for i, name := range names {
+		if v := l.cmd.Flags().Lookup(name).Value.String(); v != "" && strings.HasPrefix(path, v) {
+			names = names[i:]
+			break
 		}
+	}
+	for _, name := range names {
 		if f := l.cmd.Flags().Lookup(name); f.Shorthand != "" {
 			return "-" + f.Shorthand
 		}
@@ -97,7 +102,7 @@ func pathVerdict(l line, e *fs.PathError) verdict {
 	case errors.Is(e.Err, syscall.ENOSPC):
 		return verdict{exitFailed, ""} // the whole error says whether to resume
 	case errors.Is(e.Err, fs.ErrExist):
-		return verdict{exitFailed, existHint(l)}
+		return verdict{exitFailed, existHint(l, e.Path)}
 	case errors.Is(e.Err, fs.ErrNotExist):
 		return verdict{exitUsage, missingHint(l, e)}
 	case errors.Is(e.Err, syscall.EISDIR):
@@ -107,11 +112,11 @@ func pathVerdict(l line, e *fs.PathError) verdict {
 	case errors.Is(e.Err, syscall.ENOTDIR):
 		return verdict{exitUsage, "part of the path is a file: check the path"}
 	case errors.Is(e.Err, syscall.EROFS), errors.Is(e.Err, fs.ErrPermission) && l.writes(e):
-		return verdict{exitFailed, elsewhere(l, "write as a user who may write there")}
+		return verdict{exitFailed, elsewhere(l, e.Path, "write as a user who may write there")}
 	case errors.Is(e.Err, fs.ErrPermission):
 		return verdict{exitFailed, "you may not read it: ask its owner, or run the command as a user who may"}
 	case l.writes(e):
-		return verdict{exitFailed, elsewhere(l, "check the file system")}
+		return verdict{exitFailed, elsewhere(l, e.Path, "check the file system")}
 	}
 	return verdict{exitFailed, "the file cannot be read: check the medium and the file system, or copy it again"}
 }
@@ -130,21 +135,22 @@ func loginHint(l line, host string) string {
 	return "log in to " + host + " (docker login, podman login), or give --auth-file"
 }
 
-func elsewhere(l line, other string) string {
-	if f := l.outFlag(); f != "" {
+func elsewhere(l line, path, other string) string {
+	if f := l.outFlag(path); f != "" {
 		return "write somewhere else with " + f + ", or " + other
 	}
 	return other
 }
 
 func missingHint(l line, e *fs.PathError) string {
-	if strings.HasPrefix(l.command(), "airlock checklist ") {
+	flag, named := l.source(e.Path)
+	other := named && flag != "" && flag != "--state" && flag != "--site"
+	if strings.HasPrefix(l.command(), "airlock checklist ") && !other {
 		return "airlock bundle install keeps a record there; --state or --site name another place"
 	}
-	flag, named := l.source(e.Path)
 	switch {
 	case l.writes(e):
-		return elsewhere(l, "make the folder first")
+		return elsewhere(l, e.Path, "make the folder first")
 	case named && flag != "" && !l.cmd.Flags().Changed(strings.TrimPrefix(flag, "--")):
 		return "name the file with " + flag
 	case named && flag != "":
@@ -155,8 +161,16 @@ func missingHint(l line, e *fs.PathError) string {
 	return "check the path; relative paths in a document start from the document"
 }
 
-func existHint(l line) string {
-	if f := l.outFlag(); f != "" {
+// pathOf is the path that an error is about, "" if it names none.
+func pathOf(err error) string {
+	if e, ok := errors.AsType[*fs.PathError](err); ok {
+		return e.Path
+	}
+	return ""
+}
+
+func existHint(l line, path string) string {
+	if f := l.outFlag(path); f != "" {
 		return "nothing is ever overwritten: remove it or choose another name with " + f
 	}
 	return "nothing is ever overwritten: remove it first"

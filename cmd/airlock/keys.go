@@ -198,16 +198,46 @@ func (t *trustFlags) load() (*verify.Policy, error) {
 }
 
 func (a *app) keygen() *cobra.Command {
-	var prefix, passwordFile string
+	var prefix, passwordFile, from string
 	cmd := &cobra.Command{
 		Use: "keygen", Short: "Make a key pair for signing bundles",
 		Long: "Writes airlock.key (ECDSA P-256, encrypted with a password, cosign's format) and\nairlock.pub, and prints the fingerprint that two people read out to each other.\nThe password comes from --password-file, AIRLOCK_KEY_PASSWORD, COSIGN_PASSWORD or\nthe terminal, the first there is, and may not be empty. Existing files are never overwritten.",
 		Args: args(cobra.NoArgs),
-		RunE: func(cmd *cobra.Command, _ []string) error { return a.runKeygen(cmd.Context(), prefix, passwordFile) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if from != "" {
+				return a.runPublic(cmd.Context(), from, passwordFile)
+			}
+			return a.runKeygen(cmd.Context(), prefix, passwordFile)
+		},
 	}
 	cmd.Flags().StringVar(&prefix, "name", "airlock", "`prefix` of the two files")
+	cmd.Flags().StringVar(&from, "public-of", "", "make no key: write the public key of the private key in `file` beside it, where it was lost")
 	cmd.Flags().StringVar(&passwordFile, "password-file", "", "`file` with the password; without it AIRLOCK_KEY_PASSWORD, COSIGN_PASSWORD, then the terminal")
+	cmd.MarkFlagsMutuallyExclusive("name", "public-of")
 	return cmd
+}
+
+// publicPath is where the public key of a private one lies.
+func publicPath(private string) string { return strings.TrimSuffix(private, ".key") + ".pub" }
+
+// runPublic writes the public half of a key that is there.
+func (a *app) runPublic(ctx context.Context, private, passwordFile string) error {
+	public := publicPath(private)
+	if _, err := os.Lstat(public); err == nil {
+		return fmt.Errorf("write %s: %w", public, os.ErrExist)
+	}
+	k, err := sign.LoadKey(private, func() ([]byte, error) { return a.password(ctx, private, passwordFile, false) })
+	if err != nil {
+		return err
+	}
+	pub, err := k.PublicPEM()
+	if err != nil {
+		return err
+	}
+	if err := writeNew(public, pub, 0o644); err != nil {
+		return err
+	}
+	return a.keyResult(private, public, k.Fingerprint())
 }
 
 func (a *app) runKeygen(ctx context.Context, prefix, passwordFile string) error {
@@ -235,6 +265,10 @@ func (a *app) runKeygen(ctx context.Context, prefix, passwordFile string) error 
 	if err != nil {
 		return err
 	}
+	return a.keyResult(private, public, fp)
+}
+
+func (a *app) keyResult(private, public, fp string) error {
 	out := map[string]string{"privateKey": private, "publicKey": public, "fingerprint": fp}
 	return a.result(out, func(w io.Writer) {
 		fmt.Fprintf(w, "private key  %s\npublic key   %s\nfingerprint  %s\n", private, public, fp)

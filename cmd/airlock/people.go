@@ -64,7 +64,7 @@ func person(name, role, path string) (install.Person, error) {
 // one beside it must be the other half.
 func identityPerson(site *manifests.Site, dir string, opened []*sign.Key) (*install.Person, error) {
 	path := identityPath(site, dir)
-	public := strings.TrimSuffix(path, ".key") + ".pub"
+	public := publicPath(path)
 	who, err := person(site.Identity.Name, roleOperator, public)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, &noPublicKeyError{site: site.Name, private: path, public: public}
@@ -92,7 +92,7 @@ func (e *noPublicKeyError) Error() string {
 }
 
 func (e *noPublicKeyError) hint() string {
-	return "write it: cosign public-key --key " + shellWord(e.private) + " --outfile " + shellWord(e.public) + "; airlock keygen makes both files of a new key"
+	return "lay it there as airlock keygen wrote it, or move a wrong one away; airlock keygen --public-of " + shellWord(e.private) + " writes it"
 }
 
 func identityPath(site *manifests.Site, dir string) string {

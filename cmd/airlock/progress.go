@@ -156,6 +156,9 @@ func (p *progress) grow(name string, op *operation) {
 
 // line is the plain form of a bar.
 func (o *operation) line(name string, now time.Time) string {
+	if o.bytes > o.total { // some of it had no size before it came
+		return fmt.Sprintf("%s %s, %s", name, megabytes(o.bytes), o.pace(now))
+	}
 	return fmt.Sprintf("%s %s of %s, %s", name, megabytes(o.bytes), megabytes(o.total), o.pace(now))
 }
 

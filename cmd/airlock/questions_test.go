@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -34,7 +35,7 @@ func TestQuestionsByPlatform(t *testing.T) {
 		}
 		var got strings.Builder
 		for _, q := range list {
-			fmt.Fprintf(&got, "%s %s%s\n", q.Phase.ID, q.Name, map[bool]string{true: " required"}[q.Required])
+			fmt.Fprintf(&got, "%s %s%s%s\n", q.Phase.ID, q.Name, map[bool]string{true: " required"}[q.Required], map[bool]string{true: " expected"}[q.Expected])
 			if slices.ContainsFunc(foreign[platform], func(s string) bool { return strings.HasPrefix(q.Name, s) }) {
 				t.Errorf("%s is asked for %s", platform, q.Name)
 			}
@@ -51,6 +52,78 @@ func TestQuestionsByPlatform(t *testing.T) {
 		}
 		if d := cmp.Diff(strings.Split(string(want), "\n"), strings.Split(got.String(), "\n")); d != "" {
 			t.Errorf("%s: %s", platform, d)
+		}
+	}
+}
+
+// TestFreshSiteAsksEnough answers what a new site file asks for without a # and
+// nothing else: no row may then miss an answer that a person knows beforehand.
+func TestFreshSiteAsksEnough(t *testing.T) {
+	t.Parallel()
+	c := presetChecklist(t)
+	files := t.TempDir()
+	if err := os.WriteFile(filepath.Join(files, "secret"), []byte("postgres://airlock:long-enough@db.site-a.example/airlock"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	given := map[string]any{
+		"license.type": "jwt", "encryption.type": "rsa", "queue.type": "postgres",
+		"storage.minio.endpoint": "minio.site-a.example:9000", "storage.azure.account_url": "https://account.blob.core.windows.net",
+		"mqtt.endpoint": "tls://mqtt.site-a.example:1984", "networks.pods": []any{"10.1.0.0/16"}, "networks.services": []any{"10.2.0.0/16"},
+		"networks.nodes": []any{"10.3.0.0/16"}, "networks.allowed": []any{"10.0.0.0/8"}, "network.endpoints": []any{"db.site-a.example:5432"},
+		"usage.from": "2026-11-27", "validation.repository": "ops/validation", "validation.repository_url": "https://git.site-a.example/ops/validation",
+	}
+	for platform, want := range map[string]string{
+		// The token is none and the file of the certificate is nowhere; nothing else is wrong.
+		"onprem": "LIC-01 TLS-08",
+		"gke":    "LIC-01 TLS-08",
+		"aks":    "LIC-01 TLS-08",
+		// What AWS names exists only once Terraform has made it.
+		"eks": "FW-03 LIC-01 TLS-08 VPC-01 VPC-01",
+		"ecs": "ECS-09 ECS-09 ECS-09 FW-03 LIC-01 TLS-08 VPC-01 VPC-01",
+	} {
+		site := &manifests.Site{Name: "site-a", Platform: platform, Airgap: "isolated", Inputs: map[string]any{}}
+		list, err := install.Questions(c, site, "v4.0.0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, q := range list {
+			switch {
+			case q.Name == "storage.type":
+				site.Inputs[q.Name] = map[string]string{"onprem": "minio", "eks": "aws", "ecs": "aws", "gke": "gcp", "aks": "azure"}[platform]
+			case q.Name == "storage.minio.endpoint" && platform == "onprem", q.Name == "storage.azure.account_url" && platform == "aks": // storage.type asks for them
+				site.Inputs[q.Name] = given[q.Name]
+			case !q.Required && !q.Expected:
+			case given[q.Name] != nil:
+				site.Inputs[q.Name] = given[q.Name]
+			case q.Secret():
+				site.Inputs[q.Name] = "file:secret"
+			case q.Input.Type == "hostname":
+				site.Inputs[q.Name] = "airlock.site-a.example"
+			case q.Input.Type == "path":
+				site.Inputs[q.Name] = "nowhere.pem"
+			default:
+				site.Inputs[q.Name] = "airlock"
+			}
+		}
+		o := install.Options{Site: site, SiteDir: files}
+		a := &app{stdin: strings.NewReader(""), stdout: io.Discard, stderr: io.Discard, output: "text"}
+		if err := a.plainKinds(site, &o); err != nil {
+			t.Fatal(err)
+		}
+		found, err := install.CheckSite(t.Context(), c, o, "v4.0.0")
+		if err != nil {
+			t.Errorf("%s: %v", platform, err)
+			continue
+		}
+		var codes []string
+		for _, f := range found {
+			if f.Severity == install.SeverityFail {
+				codes = append(codes, f.Code)
+			}
+		}
+		slices.Sort(codes)
+		if got := strings.Join(codes, " "); got != want {
+			t.Errorf("%s: a site that answers what it is asked fails with %s, want %s", platform, got, want)
 		}
 	}
 }

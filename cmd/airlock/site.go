@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/airlock-project/airlock/bundle/regular"
@@ -18,6 +19,9 @@ import (
 	"github.com/goccy/go-yaml"
 	"github.com/spf13/cobra"
 )
+
+// platformWords names the platforms of sites, for people.
+var platformWords = strings.Join(manifests.SitePlatforms(), ", ")
 
 // questionFlags name the checklist whose questions a site answers.
 type questionFlags struct {
@@ -93,7 +97,7 @@ with its default. An existing file is left alone.`,
 	}
 	f.add(cmd, spacelift.Name)
 	fl := cmd.Flags()
-	fl.StringVar(&platform, "platform", "", "`platform` of the site: eks, ecs, gke, aks or onprem")
+	fl.StringVar(&platform, "platform", "", "`platform` of the site: "+platformWords)
 	fl.StringVar(&name, "name", "site-a", "`name` of the site")
 	fl.StringVar(&airgap, "airgap", "isolated", "`kind` of air gap: isolated, or partial where some traffic leaves")
 	fl.StringVarP(&out, "out", "o", "site.yaml", "`file` to write")
@@ -101,8 +105,11 @@ with its default. An existing file is left alone.`,
 }
 
 func (a *app) runSiteInit(ctx context.Context, f questionFlags, site *manifests.Site, out string) error {
-	if site.Platform == "" {
-		return &usageError{errors.New("--platform is missing: eks, ecs, gke, aks or onprem")}
+	switch {
+	case site.Platform == "":
+		return &usageError{errors.New("--platform is missing: " + platformWords)}
+	case !slices.Contains(manifests.SitePlatforms(), site.Platform):
+		return &usageError{fmt.Errorf("--platform %q: want %s", site.Platform, platformWords)}
 	}
 	c, version, err := f.load(ctx, a, site.Name)
 	if err != nil {
@@ -283,7 +290,7 @@ func question(p func(string, ...any), q install.Question) error {
 		kind = "secret: env:NAME or file:PATH"
 	}
 	switch {
-	case q.Required:
+	case q.Required, q.Expected:
 		p("  # (%s)\n  %s:", kind, q.Name)
 		return nil
 	case q.Input.RequiredWhen != "" && q.Input.RequiredWhen != "true":

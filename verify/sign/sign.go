@@ -20,6 +20,7 @@ import (
 	cosignbundle "github.com/sigstore/cosign/v2/pkg/cosign/bundle"
 	protobundle "github.com/sigstore/protobuf-specs/gen/pb-go/bundle/v1"
 	protocommon "github.com/sigstore/protobuf-specs/gen/pb-go/common/v1"
+	"github.com/sigstore/sigstore/pkg/cryptoutils"
 	"google.golang.org/protobuf/encoding/protojson"
 )
 
@@ -95,6 +96,15 @@ func (k *Key) Fingerprint() string { return k.fingerprint }
 
 // Public returns the public key.
 func (k *Key) Public() crypto.PublicKey { return k.public }
+
+// PublicPEM is the public half as a PEM file, as GenerateKey makes it.
+func (k *Key) PublicPEM() ([]byte, error) {
+	raw, err := cryptoutils.MarshalPublicKeyToPEM(k.public)
+	if err != nil {
+		return nil, fmt.Errorf("public key of %s: %w", k.path, err)
+	}
+	return raw, nil
+}
 
 // Path returns the file that the key was read from.
 func (k *Key) Path() string { return k.path }
