@@ -384,6 +384,19 @@ func (g *growing) readme(open []string) []byte {
 	return []byte(b.String())
 }
 
+// Held reports whether an item waits for objects in the cluster, and not for a
+// statement.
+func (rep *Report) Held(item string) bool {
+	for _, ph := range rep.Phases {
+		for _, i := range ph.Items {
+			if i.ID == item {
+				return slices.ContainsFunc(i.Findings, func(f FindingReport) bool { return f.Code == codeHeld })
+			}
+		}
+	}
+	return false
+}
+
 // lines tell of a tree, on screen.
 func (t *Tree) lines() []string {
 	if t == nil {
