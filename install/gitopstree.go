@@ -55,8 +55,8 @@ type leaf struct {
 	wave int
 }
 
-// growTree renders every item's objects and writes them. It is called with mu
-// held. A tree is only written where the checklist has something for it.
+// growTree renders every item's objects and writes them, when nothing runs any
+// more. A tree is only written where the checklist has something for it.
 func (r *run) growTree(ctx context.Context) error {
 	if !r.opts.GitOps {
 		return nil
@@ -176,8 +176,7 @@ func (g *growing) step(ctx context.Context, n *node, s *step, act Renderer, secr
 	if err != nil {
 		return nil, err.Error()
 	}
-	var list []Manifest
-	g.outside(func() { list, err = act.Objects(ctx, g.input(with)) })
+	list, err := act.Objects(ctx, g.input(with))
 	if err == nil {
 		list, err = g.marked(n, s, list)
 	}
