@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -116,7 +117,7 @@ func (g *growing) item(ctx context.Context, n *node, dir string, wave int) {
 		wait("%s", err)
 		return
 	}
-	b := &branch{dir: dir}
+	b, hidden := &branch{dir: dir}, g.hidden(secrets)
 	for _, s := range n.steps {
 		act, ok := g.renderer(s)
 		if !ok {
@@ -134,7 +135,7 @@ func (g *growing) item(ctx context.Context, n *node, dir string, wave int) {
 				group = r
 				wave++
 			}
-			if why := g.add(n, b, m, wave, secrets); why != "" {
+			if why := g.add(n, b, m, wave, hidden); why != "" {
 				wait("%s", why)
 			}
 		}
@@ -230,9 +231,9 @@ func (g *growing) producers(refs []string) string {
 // add puts an object into the tree, or over what an earlier item has put there.
 // That waits for the item's turn where it changes something: who switches a login
 // off in the end does not do so in the beginning.
-func (g *growing) add(n *node, b *branch, m Manifest, wave int, secrets map[string]any) string {
+func (g *growing) add(n *node, b *branch, m Manifest, wave int, hidden map[string]string) string {
 	if !m.Secret() {
-		if name := g.leaks(m.Tree, secrets); name != "" {
+		if name := leaks(m.Tree, hidden); name != "" {
 			return fmt.Sprintf("%s holds the secret %s, which must not get into Git", m.Object(), name)
 		}
 	}
@@ -284,19 +285,36 @@ func patched(tree map[string]any) []string {
 // a shorter one is a word like others.
 const minLeak = 8
 
-// leaks names a secret of the item that is in an object, "" if none is.
-func (g *growing) leaks(tree map[string]any, secrets map[string]any) string {
+// hidden are the secrets that may be in an item's objects, by name: those that it
+// takes, and what other items made.
+func (g *growing) hidden(secrets map[string]any) map[string]string {
+	out := make(map[string]string)
+	for name, v := range secrets {
+		if s, ok := v.(string); ok && held(g.checklist.Inputs[name]) {
+			out[name] = s
+		}
+	}
+	for name, n := range g.plan.producer {
+		def := n.item.Outputs[name]
+		if s, ok := g.outputs[name].(string); ok && (def.Secret || def.Type == typeSecret) {
+			out[name] = s
+		}
+	}
+	return out
+}
+
+// leaks names a secret that is in an object, "" if none is.
+func leaks(tree map[string]any, hidden map[string]string) string {
 	raw, err := json.Marshal(tree)
 	if err != nil {
 		return ""
 	}
-	for name, v := range secrets {
-		s, _ := v.(string)
-		if len(s) < minLeak || !held(g.checklist.Inputs[name]) {
+	for _, name := range slices.Sorted(maps.Keys(hidden)) {
+		if len(hidden[name]) < minLeak {
 			continue
 		}
 		var r redactor
-		r.add(name, s)
+		r.add(name, hidden[name])
 		if r.text(string(raw)) != string(raw) {
 			return name
 		}
