@@ -140,7 +140,7 @@ func (r *run) planOf(ctx context.Context, n *node) []Change {
 	}
 	var out []Change
 	for _, s := range n.steps {
-		c, err := r.planStep(ctx, s, secrets)
+		c, err := r.planStep(ctx, n, s, secrets)
 		if err != nil {
 			c = Change{Summary: s.name + ": cannot be planned now: " + err.Error()}
 		}
@@ -153,7 +153,7 @@ func (r *run) planOf(ctx context.Context, n *node) []Change {
 	return out
 }
 
-func (r *run) planStep(ctx context.Context, s *step, secrets map[string]any) (Change, error) {
+func (r *run) planStep(ctx context.Context, n *node, s *step, secrets map[string]any) (Change, error) {
 	vars := r.answers.vars(secrets, r.outputs).Preview("(known later)")
 	if s.when != nil {
 		ok, err := s.when.Bool(r.answers.vars(nil, r.outputs))
@@ -169,7 +169,13 @@ func (r *run) planStep(ctx context.Context, s *step, secrets map[string]any) (Ch
 		return Change{}, err
 	}
 	var c Change
-	r.outside(func() { c, err = s.action.Plan(ctx, r.input(with)) })
+	r.outside(func() {
+		if act, only := r.renderer(s); only {
+			c, err = r.planHeld(ctx, n, s, act, r.input(with))
+			return
+		}
+		c, err = s.action.Plan(ctx, r.input(with))
+	})
 	return c, err
 }
 

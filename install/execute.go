@@ -23,6 +23,7 @@ type attempt struct {
 	secrets map[string]any
 	outputs map[string]any // what its own steps gave
 	partial bool           // a step was left out, so declared outputs may be missing
+	waits   []string       // objects that others have to apply, see Renderer
 }
 
 // execute runs an item's steps and probes and records what came out.
@@ -56,6 +57,9 @@ func (r *run) execute(ctx context.Context, n *node) error {
 	if rec.State = a.verdict(); rec.State == StateWaiting {
 		rec.State, rec.Reason = a.people()
 	}
+	if rec.State != StateFail && len(a.waits) > 0 {
+		rec.State, rec.Reason = StateWaiting, waiting(a.waits, a.opts.Render)
+	}
 	if rec.State.settled() {
 		if err := a.declared(); err != nil {
 			a.add("", SeverityFail, Finding{Detail: err.Error()})
@@ -69,6 +73,9 @@ func (r *run) execute(ctx context.Context, n *node) error {
 // steps runs the steps in order up to the first that fails, then every probe.
 func (a *attempt) steps(ctx context.Context) error {
 	for _, s := range a.n.steps {
+		if _, renders := a.renderer(s); len(a.waits) > 0 && !renders {
+			return nil
+		}
 		ok, err := a.step(ctx, s, SeverityFail)
 		if err != nil {
 			return err
@@ -76,6 +83,9 @@ func (a *attempt) steps(ctx context.Context) error {
 		if !ok || ctx.Err() != nil {
 			return nil //nolint:nilerr // the item stays running
 		}
+	}
+	if len(a.waits) > 0 {
+		return nil // nothing to prove yet
 	}
 	for _, s := range a.n.probes {
 		if _, err := a.step(ctx, s, Severity(s.def.Severity)); err != nil {
@@ -91,7 +101,7 @@ func (a *attempt) steps(ctx context.Context) error {
 // step runs one step or probe. ok is false if it failed; an error is one of
 // the state directory.
 func (a *attempt) step(ctx context.Context, s *step, worst Severity) (ok bool, err error) {
-	from := len(a.rec.Findings)
+	from, waited := len(a.rec.Findings), len(a.waits)
 	outputs := maps.Clone(a.run.outputs)
 	maps.Copy(outputs, a.outputs)
 	if s.when != nil {
@@ -121,6 +131,9 @@ func (a *attempt) step(ctx context.Context, s *step, worst Severity) (ok bool, e
 	}
 	maps.Copy(a.outputs, res.Outputs)
 	state := verdict(a.rec.Findings[from:])
+	if state != StateFail && len(a.waits) > waited {
+		state = StateWaiting
+	}
 	a.opts.Listener.send(Event{Op: "step-finished", Item: a.n.item.ID, Step: s.name, Run: s.def.Run, State: state})
 	return state != StateFail, a.note(s, state, res.Changed)
 }
@@ -162,13 +175,19 @@ func (a *attempt) once(ctx context.Context, s *step, outputs map[string]any) (Re
 	}
 	in := a.input(with)
 	var res Result
+	var waits []string
 	a.outside(func() {
-		if s.action != nil {
+		renders, only := a.renderer(s)
+		switch {
+		case only:
+			res, waits, err = a.held(ctx, s, renders, in)
+		case s.action != nil:
 			res, err = s.action.Apply(ctx, in)
-		} else {
+		default:
 			res, err = s.probe.Run(ctx, in)
 		}
 	})
+	a.waits = append(a.waits, waits...)
 	if err != nil && ctx.Err() != nil {
 		err = fmt.Errorf("%w: %w", context.Cause(ctx), err)
 	}
@@ -198,7 +217,7 @@ func (e *Engine) input(with map[string]any) Input {
 	if e.opts.State != "" {
 		secrets = filepath.Join(e.opts.State, dirSecrets)
 	}
-	return Input{With: with, Bundle: e.verified, Site: e.opts.SiteDir, Render: render, Secrets: secrets, Values: e.opts.Values}
+	return Input{With: with, Bundle: e.verified, Site: e.opts.SiteDir, Render: render, Secrets: secrets, Values: e.opts.Values, GitOps: e.opts.GitOps}
 }
 
 // add keeps a finding, no worse than the step's severity and without secrets.
@@ -383,7 +402,7 @@ func (r *run) stands(ctx context.Context, n *node) (bool, string) {
 		return false, r.redact.text(err.Error())
 	}
 	for _, s := range n.steps {
-		c, err := r.planStep(ctx, s, secrets)
+		c, err := r.planStep(ctx, n, s, secrets)
 		switch {
 		case err != nil:
 			return false, r.redact.text(fmt.Sprintf("whether it is still done cannot be seen: step %s: %s", s.name, err))

@@ -30,6 +30,11 @@ type Options struct {
 	SiteDir string // relative paths in Site are relative to it; "" is the working directory
 	State   string // the state directory; created with mode 0700
 	Render  string // where steps put rendered files; "" is State/render
+	// GitOps leaves the cluster to something else that applies what is in Render:
+	// Argo CD, Flux, a person. Steps that are a [Renderer] change nothing. Their
+	// objects are written into a tree there, with a kustomization, and their items
+	// wait until the cluster holds them. Render has to be given.
+	GitOps bool
 	// Values are merged into the values of charts, after everything else. Kinds
 	// that use them let them count through Grounds.
 	Values []ValuesFile
@@ -156,6 +161,9 @@ func newEngine(b carrier, c *manifests.Checklist, o Options) (*Engine, error) {
 	}
 	if o.State == "" && !o.DryRun {
 		return nil, fmt.Errorf("install %s: no state directory is given", c.Product)
+	}
+	if o.GitOps && o.Render == "" {
+		return nil, fmt.Errorf("install %s: no directory is given for the controller's objects", c.Product)
 	}
 	if o.Now == nil {
 		o.Now = time.Now

@@ -54,6 +54,9 @@ type Input struct {
 	Secrets string
 	// Values are the values files that the site gives for charts, see Options.
 	Values []ValuesFile
+	// GitOps says that only something else may change the cluster, see Options: a
+	// probe changes nothing in it and tries nothing, and says so with [Untried].
+	GitOps bool
 }
 
 // ValuesFile is a values file that the site gives beside its answers. It may

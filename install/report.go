@@ -49,6 +49,7 @@ type Report struct {
 	StartedAt   time.Time     `json:"startedAt"`
 	FinishedAt  time.Time     `json:"finishedAt"`
 	Phases      []PhaseReport `json:"phases"`
+	Tree        *Tree         `json:"tree,omitempty"`       // what a GitOps controller has to apply
 	Warnings    []string      `json:"warnings,omitempty"`   // of the run as a whole
 	Left        []Todo        `json:"left"`                 // what remains of the whole checklist, in the order to do it
 	Ledger      *Head         `json:"ledger,omitempty"`     // nil in a dry run and in report.json, whose digest the ledger holds
@@ -149,7 +150,7 @@ func (r *run) report(stopped bool) *Report {
 	if r.st != nil {
 		out.Warnings = append(out.Warnings, r.st.notes...)
 	}
-	out.Left = r.left()
+	out.Tree, out.Left = r.tree, r.left()
 	out.Status = r.status()
 	switch {
 	case out.Status != StatusDone:

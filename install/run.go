@@ -35,6 +35,7 @@ type run struct {
 	failed  []*node        // required items that failed in this run, the first first
 	started time.Time
 	desk    bool // nothing runs but what people sign for
+	tree    *Tree
 
 	warnings  []string       // of the run as a whole
 	leaseFact map[string]any // what became of the lock against other machines, until it is written down
@@ -60,6 +61,9 @@ func (e *Engine) Run(ctx context.Context) (*Report, error) {
 }
 
 func (r *run) all(ctx context.Context) (*Report, error) {
+	if err := r.treeUsable(); err != nil {
+		return nil, err
+	}
 	if err := r.begin(); err != nil {
 		return nil, err
 	}
@@ -70,7 +74,12 @@ func (r *run) all(ctx context.Context) (*Report, error) {
 	if err := ctx.Err(); err != nil {
 		return r.stop(ctx, err)
 	}
-	return r.finish(false)
+	grown := r.growTree(ctx)
+	if err := ctx.Err(); err != nil {
+		return r.stop(ctx, err)
+	}
+	report, err := r.finish(false)
+	return report, errors.Join(grown, err)
 }
 
 // announce tells the listener how many items will end.

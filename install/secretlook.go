@@ -50,6 +50,8 @@ var ownMessages = map[string]message{
 	codeSecretForm:   own("{{.ref}} does not hold what {{.name}} wants: {{.reason}}", "write the value into it as text, and nothing else"),
 	codeSecretOpen:   own("{{.ref}}, which {{.name}} names, can be read by every user of this machine: {{.reason}}", "take the right from others (chmod o-r), and where others use this machine, change the secret"),
 	codeSecretShort:  own("{{.name}} is too short to be a secret: {{.reason}}", "set a longer one where it is used, and here"),
+	codeHeld:         own("the cluster does not hold yet what is in {{.dir}}: {{.objects}}", "commit {{.dir}}, let Argo CD or Flux apply it, and run the same command again{{.secrets}}"),
+	CodeUntried:      own("not tried, because only the GitOps controller may change the cluster: {{.reason}}", "look at it by hand, or run this item without --render-to as somebody who may"),
 }
 
 func own(cause, fix string) message {

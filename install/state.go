@@ -32,7 +32,7 @@ const (
 	StateSkipped     State = "skipped"     // its condition is false
 	StateBlocked     State = "blocked"     // something it needs has not passed
 	StateStale       State = "stale"       // it passed, and what it rests on has changed since
-	StateWaiting     State = "waiting"     // a person has to state it
+	StateWaiting     State = "waiting"     // a person has to state it, or a GitOps controller to apply it
 	StateUnavailable State = "unavailable" // this version of Airlock has no such step
 	StatePlanned     State = "planned"     // dry run: what would be done is listed
 )

@@ -43,7 +43,12 @@ func (a *app) bundleInstall() *cobra.Command {
 		Use: "install BUNDLE --site site.yaml", Short: "Run the checklist in a verified bundle",
 		Long: `Runs the product's phases against what the site file says, out of the verified
 bundle, and keeps a hash-chained record in the state directory. --dry-run looks
-and changes nothing. --resume keeps what has passed and is still valid.`,
+and changes nothing. --resume keeps what has passed and is still valid.
+
+With --render-to nothing is changed in a cluster: the objects are written into the
+directory, with a kustomization, for Argo CD, Flux or a person to apply; Secrets
+into secrets/ in it, which Git ignores. An item passes when the cluster holds its
+objects: run the same command again.`,
 		Args: args(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, list []string) error { return a.runInstall(cmd.Context(), list[0], f) },
 	}
@@ -58,7 +63,7 @@ and changes nothing. --resume keeps what has passed and is still valid.`,
 	fl.BoolVar(&f.dryRun, "dry-run", false, "run checks, show what actions would do, change nothing")
 	fl.BoolVar(&f.resume, "resume", false, "keep what has passed and is still valid")
 	fl.BoolVar(&f.allowOlder, "allow-older", false, "install a release older than one that ran here; the policy's floor stays")
-	fl.StringVar(&f.render, "render-to", "", "`directory` for rendered files (default: render in the state directory)")
+	fl.StringVar(&f.render, "render-to", "", "`directory` for rendered files; the cluster is left to what applies them, Argo CD or Flux")
 	fl.StringArrayVar(&f.values, "values", nil, "merge a `FILE` into the values of the product's chart, CHART=FILE into those of another; may be repeated, the last wins")
 	fl.StringVar(&f.format, "report", "text", "`form` of the report on stdout: "+reportForms)
 	fl.StringVar(&f.passwordFile, "password-file", "", "`file` with the password of the site's identity key")
@@ -74,7 +79,7 @@ func (a *app) runInstall(ctx context.Context, path string, f installFlags) error
 		return err
 	}
 	o := install.Options{
-		Site: site, SiteDir: filepath.Dir(f.site), State: stateDir(f.state, f.site, site), Render: f.render,
+		Site: site, SiteDir: filepath.Dir(f.site), State: stateDir(f.state, f.site, site), Render: f.render, GitOps: f.render != "",
 		Phases: f.phases, Items: f.items, KeepGoing: f.keepGoing, DryRun: f.dryRun, Resume: f.resume,
 		Actor: actor(site), Tool: buildVersion().Version, Now: time.Now, Listener: a.installEvents(),
 	}
@@ -130,7 +135,7 @@ func outcome(rep *install.Report, state string, f deskFlags) error {
 	}
 	e := &checklistOutcome{status: rep.Status, state: state}
 	for _, t := range rep.Left {
-		if t.State == install.StateWaiting && e.next == "" {
+		if t.State == install.StateWaiting && e.next == "" && !rep.Held(t.Item) {
 			e.next = f.command("attest", t.Item)
 		}
 	}

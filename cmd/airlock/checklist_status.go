@@ -93,6 +93,8 @@ func (f deskFlags) next(rep *install.Report, c *manifests.Checklist, bundleFile 
 		case len(who) > 0:
 			n.What = "the risk is taken by " + strings.Join(who, ", ") + "; somebody else has to sign too"
 			n.Command = f.command("waive", t.Item) + " --key KEY"
+		case rep.Held(t.Item):
+			// The same command as before, once the controller is done.
 		case t.State == install.StateWaiting, t.State == install.StateStale && items[t.Item].Kind == manifests.ItemAttest:
 			n.Command = f.command("attest", t.Item)
 			for _, p := range items[t.Item].Attest.Evidence {

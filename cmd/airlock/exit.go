@@ -315,6 +315,9 @@ func outcomeVerdict(e *checklistOutcome) verdict {
 	case install.StatusFailed:
 		return verdict{exitItemFailed, "correct what the report names and run again with --resume"}
 	case install.StatusWaiting:
+		if e.next == "" {
+			return verdict{exitWaiting, "commit what was rendered, let the controller apply it, and run the same command again"}
+		}
 		return verdict{exitWaiting, "somebody has to sign: " + e.next + "; airlock checklist status shows who and what else"}
 	default:
 		return verdict{exitPartial, "the report says what is left, in the order to do it"}

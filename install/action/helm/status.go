@@ -42,6 +42,9 @@ func (s Status) Run(ctx context.Context, in install.Input) (install.Result, erro
 	if w.Release == "" || w.Namespace == "" {
 		return install.Result{}, errors.New("want release and namespace")
 	}
+	if in.GitOps {
+		return w.applied(ctx)
+	}
 	at := kube.Access{}
 	session, err := Action{open: s.open}.session(ctx, arguments{Kubeconfig: w.Kubeconfig, Context: w.Context, Release: w.Release, Namespace: w.Namespace})
 	if err != nil {

@@ -68,7 +68,12 @@ func (Ingress) Run(ctx context.Context, in install.Input) (install.Result, error
 		return a.Failed(err, nil)
 	}
 	var res install.Result
-	for _, look := range []func(context.Context, *cluster.Client) ([]install.Finding, error){a.class, a.addressed, a.admits} {
+	looks := []func(context.Context, *cluster.Client) ([]install.Finding, error){a.class, a.addressed, a.admits}
+	if in.GitOps && a.Host != "" {
+		looks = looks[:2]
+		res.Findings = append(res.Findings, install.Untried(install.SeverityInfo, "whether an Ingress for "+a.Host+" is let through"))
+	}
+	for _, look := range looks {
 		findings, err := look(ctx, c)
 		if err != nil {
 			return a.Failed(err, nil)

@@ -83,6 +83,9 @@ func (p Probe) Run(ctx context.Context, in install.Input) (install.Result, error
 	if p.Probes[a.Run] == nil {
 		return install.Result{}, fmt.Errorf("cluster.probe cannot run %q; it can run %v", a.Run, slices.Sorted(maps.Keys(p.Probes)))
 	}
+	if in.GitOps {
+		return install.Result{Findings: []install.Finding{install.Untried(install.SeverityWarn, a.Run+" from a pod in namespace "+a.Namespace)}}, nil
+	}
 	if a.Image == "" {
 		return install.Result{Findings: []install.Finding{{
 			Code: codeStart, Detail: noImage, Fields: map[string]string{"namespace": a.Namespace, "image": "Airlock's own image", "reason": noImage},

@@ -1,0 +1,78 @@
+package helm
+
+import (
+	"encoding/json"
+	"reflect"
+	"strings"
+	"testing"
+
+	"github.com/airlock-project/airlock/install"
+)
+
+// TestGitOpsObjects: what a tree holds needs no Helm.
+func TestGitOpsObjects(t *testing.T) {
+	files := demoChart()
+	in := input(t, map[string]any{"create_namespace": true})
+	if _, err := manifestsOf(t.Context(), carry(t, files, "{}"), in); err == nil || !strings.Contains(err.Error(), "random data") {
+		t.Errorf("random data: %v", err)
+	}
+	delete(files, "templates/random.yaml")
+	files["templates/hook.yaml"] = strings.Replace(hook, "  backoffLimit: 0\n", "  backoffLimit: 0\n  ttlSecondsAfterFinished: 10\n", 1)
+	files["templates/list.yaml"] = "apiVersion: v1\nkind: ConfigMapList\nitems:\n- {apiVersion: v1, kind: ConfigMap, metadata: {name: one}}\n- {apiVersion: v1, kind: ConfigMap, metadata: {name: two}}\n"
+	b := carry(t, files, "{}")
+	list, err := manifestsOf(t.Context(), b, in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := manifestsOf(t.Context(), b, in)
+	if err != nil || !reflect.DeepEqual(list, again) {
+		t.Errorf("a second time: other objects, %v", err)
+	}
+	seen := make(map[string]install.Manifest)
+	group := 0
+	for i, m := range list {
+		seen[m.Object().Kind+" "+m.Object().Name] = m
+		if m.Group < group {
+			t.Errorf("%s is out of order", m.Object())
+		}
+		group = m.Group
+		if i == 0 && m.Object().Kind != "Namespace" {
+			t.Errorf("%s before the namespace", m.Object())
+		}
+		notes, _ := metadata(m.Tree)["annotations"].(map[string]any)
+		for k := range notes {
+			if strings.HasPrefix(k, helmHook) {
+				t.Errorf("%s has %s", m.Object(), k)
+			}
+		}
+		if i > 0 && notes[annotationRelease] == nil {
+			t.Errorf("%s does not name its release", m.Object())
+		}
+	}
+	for _, want := range []string{"ConfigMap one", "ConfigMap two", "CustomResourceDefinition gadgets.demo.test"} {
+		if seen[want].Tree == nil {
+			t.Errorf("no %s", want)
+		}
+	}
+	release := in.With["release"].(string)
+	job, web := seen["Job "+release+"-migrate"], seen["Deployment "+release]
+	if job.Tree == nil || web.Tree == nil || job.Group >= web.Group {
+		t.Fatalf("the hook does not come before: %d, %d", job.Group, web.Group)
+	}
+	notes := metadata(job.Tree)["annotations"].(map[string]any)
+	if notes[annotationHook] != "pre-install,pre-upgrade" || notes["kustomize.toolkit.fluxcd.io/force"] != "enabled" || job.Tree["spec"].(map[string]any)["ttlSecondsAfterFinished"] != nil {
+		t.Errorf("%v", job.Tree)
+	}
+	if raw := mustJSON(t, list); strings.Contains(raw, `"quay.io`) || !strings.Contains(raw, "@sha256:") {
+		t.Error("an image is not from the enclave's registry")
+	}
+}
+
+func mustJSON(t *testing.T, v any) string {
+	t.Helper()
+	raw, err := json.Marshal(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(raw)
+}
