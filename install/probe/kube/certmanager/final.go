@@ -25,7 +25,7 @@ var under = map[string]*regexp.Regexp{
 	"ErrUpdateACMEAccount":   regexp.MustCompile(`: ?4\d\d urn:|x509: certificate`),
 	"ErrVerifyACMEAccount":   regexp.MustCompile(`^Account private key is invalid: |is not of type RSA|disableAccountKeyGeneration`),
 	"InvalidSolver":          regexp.MustCompile(`does not have key`),
-	"VaultError":             regexp.MustCompile(`cannot be empty|required|cannot be set on|cannot be used with|x509: certificate`),
+	"VaultError":             regexp.MustCompile(`cannot be empty|require[ds]|cannot be set on|cannot be used with|x509: certificate`),
 }
 
 // final says whether what the issuer's condition says will not change by itself.

@@ -18,8 +18,7 @@ func unready(generation int, reason, message string) map[string]any {
 	}
 }
 
-// TestFinal ends at once where cert-manager has ended its tries. With a wait of
-// an hour, a case that waits does not end.
+// TestFinal ends with the first look where cert-manager has ended its tries.
 func TestFinal(t *testing.T) {
 	for name, c := range map[string]struct{ reason, message, code, says string }{
 		"no CA":           {"ErrInvalidKeyPair", "Error getting keypair for CA issuer: certificate is not a CA", "ISS-01", "not a CA"},
@@ -32,10 +31,14 @@ func TestFinal(t *testing.T) {
 		"Vault's login":   {"VaultError", "Vault Kubernetes auth requires a role to be set", "ISS-01", "a role"},
 	} {
 		s := kubetest.Start(t)
-		s.Put(unready(2, c.reason, c.message))
-		res, err := Issuer{}.Run(t.Context(), install.Input{With: map[string]any{"kubeconfig": s.Kubeconfig, "name": "i", "wait": "20s"}})
-		if err != nil || len(res.Findings) != 1 || res.Findings[0].Code != c.code || !strings.Contains(res.Findings[0].Detail, c.says) {
-			t.Errorf("%s: %+v, %v", name, res, err)
+		looks := 0
+		s.Handle("GET /apis/cert-manager.io/v1/clusterissuers/i", func(w http.ResponseWriter, _ *http.Request) {
+			looks++
+			kubetest.Answer(w, 200, unready(2, c.reason, c.message))
+		})
+		res, err := Issuer{}.Run(t.Context(), install.Input{With: map[string]any{"kubeconfig": s.Kubeconfig, "name": "i", "wait": "3s"}})
+		if err != nil || len(res.Findings) != 1 || res.Findings[0].Code != c.code || !strings.Contains(res.Findings[0].Detail, c.says) || looks != 1 {
+			t.Errorf("%s: %d looks, %+v, %v", name, looks, res, err)
 		}
 	}
 }
@@ -88,7 +91,7 @@ func TestRequestFailed(t *testing.T) {
 		s.Put(o)
 		kubetest.Answer(w, 201, o)
 	})
-	res, err := Issuer{}.Run(t.Context(), install.Input{With: map[string]any{"kubeconfig": s.Kubeconfig, "name": "i", "issue": host, "wait": "20s"}})
+	res, err := Issuer{}.Run(t.Context(), install.Input{With: map[string]any{"kubeconfig": s.Kubeconfig, "name": "i", "issue": host, "wait": "3s"}})
 	if err != nil || len(res.Findings) != 1 || res.Findings[0].Code != "ISS-01" || !strings.Contains(res.Findings[0].Detail, "denied by the policy") {
 		t.Errorf("%+v, %v", res, err)
 	}
