@@ -65,7 +65,7 @@ func (r *run) grounds(n *node) map[string]any {
 			kind = s.action
 		}
 		if g, ok := kind.(Grounder); ok {
-			out[s.name] = g.Grounds(r.input(nil))
+			out[s.name] = g.Grounds(r.input(s.def.With))
 		}
 	}
 	return out

@@ -36,7 +36,7 @@ type Coder interface {
 // and the bundle, such as a registry that the site names. What Grounds returns
 // goes into the hash of the item's inputs: when it changes, an earlier result
 // does not hold. It must be fit for JSON and hold no secrets; the Input's With
-// is nil.
+// is the step's as the checklist has it, no ${…} replaced.
 type Grounder interface {
 	Grounds(in Input) any
 }

@@ -164,7 +164,7 @@ var onpremEmpty = states{
 	install.StateSkipped: `minio-credentials escrow-encryption-key network-internet-gateway network-nat-gateway network-https-load-balancer
 		network-mqtt-load-balancer mirror-terraform-providers vendor-terraform-modules review-terraform-variables deploy-infrastructure-terraform
 		upload-launcher-binary eks-ingress-class install-cert-manager create-cluster-issuer distribute-ca-trust gke-database-grants image-pull-credentials
-		deploy-ecs-services ecs-deployment vcs-gateway served-certificate configure-sso check-vcs-server attest-vcs-app disable-admin-login observability
+		deploy-ecs-services ecs-deployment vcs-gateway served-certificate configure-sso check-vcs-server attest-vcs-app disable-admin-login install-promex observability
 		telemetry slack-integration telemetry-rollout cloud-integrations-oidc export-oidc-keys`,
 }
 
@@ -182,7 +182,7 @@ var onpremReady = states{
 		telemetry-rollout`,
 	install.StateSkipped: `minio-credentials network-internet-gateway network-nat-gateway network-mqtt-load-balancer mirror-terraform-providers
 		vendor-terraform-modules review-terraform-variables deploy-infrastructure-terraform eks-ingress-class install-cert-manager create-cluster-issuer
-		gke-database-grants deploy-ecs-services ecs-deployment vcs-gateway attest-vcs-app slack-integration`,
+		gke-database-grants deploy-ecs-services ecs-deployment vcs-gateway attest-vcs-app install-promex slack-integration`,
 }
 
 var eksEmpty = states{
@@ -197,7 +197,7 @@ var eksEmpty = states{
 	install.StateSkipped: `minio-credentials escrow-encryption-key network-internet-gateway network-nat-gateway network-https-load-balancer
 		network-mqtt-load-balancer upload-launcher-binary install-ingress-controller install-cert-manager create-cluster-issuer distribute-ca-trust
 		gke-database-grants image-pull-credentials deploy-ecs-services ecs-deployment vcs-gateway served-certificate configure-sso check-vcs-server
-		attest-vcs-app disable-admin-login observability telemetry slack-integration telemetry-rollout cloud-integrations-oidc export-oidc-keys`,
+		attest-vcs-app disable-admin-login install-promex observability telemetry slack-integration telemetry-rollout cloud-integrations-oidc export-oidc-keys`,
 }
 
 var eksReady = states{
@@ -212,6 +212,6 @@ var eksReady = states{
 		configure-kubectl-credentials create-kubernetes-namespace eks-ingress-class create-kubernetes-secrets reach-from-cluster deploy-helm-chart`,
 	install.StateSkipped: `minio-credentials escrow-encryption-key install-ingress-controller install-cert-manager create-cluster-issuer
 		gke-database-grants image-pull-credentials deploy-ecs-services ecs-deployment vcs-gateway configure-sso attest-vcs-app
-		install-workerpool-controller deploy-worker-pool disable-admin-login observability telemetry slack-integration telemetry-rollout
+		install-workerpool-controller deploy-worker-pool disable-admin-login install-promex observability telemetry slack-integration telemetry-rollout
 		cloud-integrations-oidc export-oidc-keys`,
 }

@@ -52,7 +52,7 @@ func (Action) Grounds(in install.Input) any {
 	if err != nil {
 		dir = in.Render // no working directory: Apply says so
 	}
-	return map[string]any{"render": dir, "values": charts.Grounds(in.Values)}
+	return map[string]any{"render": dir, "values": charts.Grounds(in)}
 }
 
 // Plan says what would be written. Where the images will be need not be known

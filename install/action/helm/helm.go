@@ -93,9 +93,9 @@ func (Action) Codes() map[string][]string {
 	})
 }
 
-// Grounds implements install.Grounder: values files count.
+// Grounds implements install.Grounder: values files for the chart count.
 func (Action) Grounds(in install.Input) any {
-	return map[string]any{"values": charts.Grounds(in.Values)}
+	return map[string]any{"values": charts.Grounds(in)}
 }
 
 // Plan says what would change, object by object, against the release as it is

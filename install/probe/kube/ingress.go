@@ -10,6 +10,7 @@ import (
 	"github.com/airlock-project/airlock/install"
 	cluster "github.com/airlock-project/airlock/install/internal/kube"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 )
@@ -20,6 +21,7 @@ const (
 	codePending  = "ING-02"
 	codeLimit    = "ING-04"
 	codeAdmitted = "ING-06"
+	codeRoute    = "ING-07"
 )
 
 // Ingress is the probe k8s.ingress: does a controller serve a class? Its zero
@@ -29,6 +31,7 @@ type Ingress struct{}
 type ingressArguments struct {
 	cluster.Access
 	Class      string            `json:"class"`
+	Name       string            `json:"name"`       // an Ingress that is there: does it lead host somewhere? instead of class
 	Controller string            `json:"controller"` // that the class has to name
 	Host       string            `json:"host"`       // try an Ingress for it
 	Namespace  string            `json:"namespace"`  // of that Ingress; default is the cluster's
@@ -50,6 +53,7 @@ func (Ingress) Codes() map[string][]string {
 		codePending:  {"class", "service", "address", "reason"},
 		codeLimit:    {"class", "controller", "limit", "reason"},
 		codeAdmitted: {"class", "host", "reason"},
+		codeRoute:    {"name", "namespace", "host", "reason"},
 	})
 }
 
@@ -60,8 +64,11 @@ func (Ingress) Run(ctx context.Context, in install.Input) (install.Result, error
 	if err := in.Decode(&a); err != nil {
 		return install.Result{}, err
 	}
-	if a.Class == "" {
-		return install.Result{}, errors.New("want the class of an ingress controller")
+	switch {
+	case (a.Class == "") == (a.Name == ""):
+		return install.Result{}, errors.New("want the class of an ingress controller, or the name of an Ingress")
+	case a.Name != "" && (a.Host == "" || a.Namespace == ""):
+		return install.Result{}, errors.New("with name want host and namespace too")
 	}
 	c, err := a.Open(ctx)
 	if err != nil {
@@ -72,6 +79,9 @@ func (Ingress) Run(ctx context.Context, in install.Input) (install.Result, error
 	if in.GitOps && a.Host != "" {
 		looks = looks[:2]
 		res.Findings = append(res.Findings, install.Untried(install.SeverityInfo, "whether an Ingress for "+a.Host+" is let through"))
+	}
+	if a.Name != "" {
+		looks = []func(context.Context, *cluster.Client) ([]install.Finding, error){a.leads}
 	}
 	for _, look := range looks {
 		findings, err := look(ctx, c)
@@ -187,4 +197,38 @@ func (a ingressArguments) admits(ctx context.Context, c *cluster.Client) ([]inst
 		return nil, err
 	}
 	return []install.Finding{a.Report(codeAdmitted, "an Ingress for "+a.Host+" is refused: "+reason, map[string]string{"class": a.Class, "host": a.Host, "reason": reason})}, nil
+}
+
+// leads looks whether the Ingress of a name has a rule for the host, and whether
+// its class exists.
+func (a ingressArguments) leads(ctx context.Context, c *cluster.Client) ([]install.Finding, error) {
+	report := func(reason string) []install.Finding {
+		return []install.Finding{a.Report(codeRoute, "Ingress "+a.Namespace+"/"+a.Name+": "+reason, map[string]string{"name": a.Name, "namespace": a.Namespace, "host": a.Host, "reason": reason})}
+	}
+	o, err := c.Clientset().NetworkingV1().Ingresses(a.Namespace).Get(ctx, a.Name, metav1.GetOptions{})
+	if apierrors.IsNotFound(err) {
+		return report("it does not exist"), nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read ingress %s/%s: %w", a.Namespace, a.Name, c.Explain(err))
+	}
+	var hosts []string
+	for _, r := range o.Spec.Rules {
+		hosts = append(hosts, cluster.Clean(r.Host))
+	}
+	if !slices.Contains(hosts, a.Host) {
+		return report("it is for [" + strings.Join(hosts, ", ") + "]"), nil
+	}
+	if o.Spec.IngressClassName == nil {
+		return nil, nil
+	}
+	class := *o.Spec.IngressClassName
+	_, err = c.Clientset().NetworkingV1().IngressClasses().Get(ctx, class, metav1.GetOptions{})
+	if apierrors.IsNotFound(err) {
+		return report("its IngressClass " + cluster.Clean(class) + " does not exist"), nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read ingressclass %s: %w", class, c.Explain(err))
+	}
+	return nil, nil
 }

@@ -149,6 +149,68 @@ func TestRBAC(t *testing.T) {
 	}
 }
 
+// TestRBACNamed asks only what will be done: create for what is not there, and
+// nothing of a rule that does not apply.
+func TestRBACNamed(t *testing.T) {
+	s := kubetest.Start(t)
+	s.Put(map[string]any{"apiVersion": "v1", "kind": "Namespace", "metadata": map[string]any{"name": "old"}})
+	var asked []string
+	s.Handle("POST /apis/authorization.k8s.io/v1/selfsubjectaccessreviews", func(w http.ResponseWriter, r *http.Request) {
+		var review struct {
+			Spec struct {
+				ResourceAttributes struct{ Namespace, Verb, Resource, Name string }
+			}
+		}
+		_ = json.NewDecoder(r.Body).Decode(&review)
+		a := review.Spec.ResourceAttributes
+		asked = append(asked, strings.Join([]string{a.Namespace, a.Verb, a.Resource, a.Name}, " "))
+		kubetest.Answer(w, 201, map[string]any{"kind": "SelfSubjectAccessReview", "apiVersion": "authorization.k8s.io/v1", "status": map[string]any{"allowed": a.Verb != "create"}})
+	})
+	res, err := RBAC{}.Run(t.Context(), install.Input{With: map[string]any{"kubeconfig": s.Kubeconfig, "rules": []any{
+		map[string]any{"verbs": []any{"get", "create", "patch"}, "resources": []any{"namespaces"}, "names": []any{"old", "new"}},
+		map[string]any{"when": false, "verbs": []any{"get"}, "resources": []any{"customresourcedefinitions.apiextensions.k8s.io"}},
+		map[string]any{"when": true, "verbs": []any{"list"}, "resources": []any{"ingressclasses.networking.k8s.io"}},
+	}}})
+	check(t, "rules", RBAC{}, res, err, "K8S-03")
+	want := []string{"old get namespaces old", "old patch namespaces old", "new get namespaces new", "new create namespaces new", "new patch namespaces new", " list ingressclasses "}
+	if d := cmp.Diff(want, asked); d != "" {
+		t.Error(d)
+	}
+	if len(res.Findings) == 1 && res.Findings[0].Fields["resource"] != "namespaces new" {
+		t.Errorf("%v", res.Findings[0].Fields)
+	}
+}
+
+// TestIngressNamed: an Ingress that is there leads a host somewhere, or not.
+func TestIngressNamed(t *testing.T) {
+	s := kubetest.Start(t)
+	route := func(name, class string) map[string]any {
+		return map[string]any{"apiVersion": "networking.k8s.io/v1", "kind": "Ingress", "metadata": map[string]any{"name": name, "namespace": "n"}, "spec": map[string]any{"ingressClassName": class, "rules": []any{map[string]any{"host": "vcs.example"}}}}
+	}
+	s.Put(map[string]any{"apiVersion": "networking.k8s.io/v1", "kind": "IngressClass", "metadata": map[string]any{"name": "nginx"}, "spec": map[string]any{"controller": "k8s.io/ingress-nginx"}}, route("good", "nginx"), route("lost", "gone"))
+	for name, c := range map[string]struct {
+		ingress, host, says string
+		want                []string
+	}{
+		"good":       {"good", "vcs.example", "", nil},
+		"missing":    {"none", "vcs.example", "n/none: it does not exist", []string{"ING-07"}},
+		"other host": {"good", "other.example", "[vcs.example]", []string{"ING-07"}},
+		"no class":   {"lost", "vcs.example", "IngressClass gone", []string{"ING-07"}},
+	} {
+		res, err := Ingress{}.Run(t.Context(), install.Input{With: map[string]any{"kubeconfig": s.Kubeconfig, "name": c.ingress, "namespace": "n", "host": c.host}})
+		check(t, name, Ingress{}, res, err, c.want...)
+		if len(res.Findings) == 1 && !strings.Contains(res.Findings[0].Detail, c.says) {
+			t.Errorf("%s: %s", name, res.Findings[0].Detail)
+		}
+	}
+	for _, with := range []map[string]any{{"name": "good"}, {"name": "good", "class": "nginx", "host": "h", "namespace": "n"}} {
+		with["kubeconfig"] = s.Kubeconfig
+		if _, err := (Ingress{}).Run(t.Context(), install.Input{With: with}); err == nil {
+			t.Errorf("%v is accepted", with)
+		}
+	}
+}
+
 func TestCRD(t *testing.T) {
 	s := kubetest.Start(t)
 	crd := func(name string, conditions ...any) map[string]any {

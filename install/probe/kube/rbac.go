@@ -10,7 +10,9 @@ import (
 	"github.com/airlock-project/airlock/install"
 	cluster "github.com/airlock-project/airlock/install/internal/kube"
 	authv1 "k8s.io/api/authorization/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 )
 
 // maxReviews bounds how many questions one step asks.
@@ -27,11 +29,15 @@ type rbacArguments struct {
 }
 
 // rbacRule is asked in each of its namespaces; without one, in the whole
-// cluster.
+// cluster. With names it is asked for these objects alone, and create only for
+// those that are not there yet, looked for in version v1. A Namespace is an object in itself, which a Role
+// there may give rights to.
 type rbacRule struct {
+	When       *bool    `json:"when"` // false: the installation does not do this; default true
 	Verbs      []string `json:"verbs"`
 	Resources  []string `json:"resources"` // name, name.group, or name/subresource
 	Namespaces []string `json:"namespaces"`
+	Names      []string `json:"names"`
 }
 
 // Codes implements install.Coder.
@@ -56,6 +62,13 @@ func (RBAC) Run(ctx context.Context, in install.Input) (install.Result, error) {
 	}
 	var res install.Result
 	for _, ask := range asks {
+		needed, err := needed(ctx, c, ask)
+		if err != nil {
+			return a.Failed(c.Explain(err), nil)
+		}
+		if !needed {
+			continue
+		}
 		review := &authv1.SelfSubjectAccessReview{Spec: authv1.SelfSubjectAccessReviewSpec{ResourceAttributes: &ask}}
 		got, err := c.Clientset().AuthorizationV1().SelfSubjectAccessReviews().Create(ctx, review, metav1.CreateOptions{})
 		if err != nil {
@@ -81,6 +94,25 @@ func looking(rules []rbacRule) []rbacRule {
 	return out
 }
 
+// needed says whether the installation will do what is asked: what is there
+// already is not created. What may not be looked at is taken as not there.
+func needed(ctx context.Context, c *cluster.Client, ask authv1.ResourceAttributes) (bool, error) {
+	if ask.Verb != "create" || ask.Name == "" {
+		return true, nil
+	}
+	r := c.Dynamic().Resource(schema.GroupVersionResource{Group: ask.Group, Version: "v1", Resource: ask.Resource})
+	var err error
+	if ask.Namespace == "" || ask.Resource == "namespaces" {
+		_, err = r.Get(ctx, ask.Name, metav1.GetOptions{})
+	} else {
+		_, err = r.Namespace(ask.Namespace).Get(ctx, ask.Name, metav1.GetOptions{})
+	}
+	if apierrors.IsNotFound(err) || apierrors.IsForbidden(err) {
+		return true, nil
+	}
+	return false, err
+}
+
 func (a rbacArguments) refused(c *cluster.Client, ask authv1.ResourceAttributes, status authv1.SubjectAccessReviewStatus) install.Finding {
 	resource := ask.Resource
 	if ask.Group != "" {
@@ -88,6 +120,9 @@ func (a rbacArguments) refused(c *cluster.Client, ask authv1.ResourceAttributes,
 	}
 	if ask.Subresource != "" {
 		resource += "/" + ask.Subresource
+	}
+	if ask.Name != "" {
+		resource += " " + ask.Name
 	}
 	where := " in the whole cluster"
 	if ask.Namespace != "" {
@@ -110,6 +145,9 @@ func (a rbacArguments) asks() ([]authv1.ResourceAttributes, error) {
 	var out []authv1.ResourceAttributes
 	seen := make(map[authv1.ResourceAttributes]bool)
 	for i, r := range a.Rules {
+		if r.When != nil && !*r.When {
+			continue
+		}
 		if len(r.Verbs) == 0 || len(r.Resources) == 0 {
 			return nil, fmt.Errorf("rules[%d] has no verbs or no resources", i)
 		}
@@ -117,17 +155,10 @@ func (a rbacArguments) asks() ([]authv1.ResourceAttributes, error) {
 		if len(namespaces) == 0 {
 			namespaces = []string{""}
 		}
-		for _, ns := range namespaces {
-			for _, resource := range r.Resources {
-				name, sub, _ := strings.Cut(resource, "/")
-				name, group, _ := strings.Cut(name, ".")
-				for _, verb := range r.Verbs {
-					ask := authv1.ResourceAttributes{Namespace: ns, Verb: verb, Group: group, Resource: name, Subresource: sub}
-					if !seen[ask] {
-						seen[ask] = true
-						out = append(out, ask)
-					}
-				}
+		for _, ask := range r.asks(namespaces) {
+			if !seen[ask] {
+				seen[ask] = true
+				out = append(out, ask)
 			}
 		}
 	}
@@ -135,4 +166,29 @@ func (a rbacArguments) asks() ([]authv1.ResourceAttributes, error) {
 		return nil, fmt.Errorf("rules come to %d questions; at most %d are asked", len(out), maxReviews)
 	}
 	return out, nil
+}
+
+// asks are the questions of a rule.
+func (r rbacRule) asks(namespaces []string) []authv1.ResourceAttributes {
+	names := r.Names
+	if len(names) == 0 {
+		names = []string{""}
+	}
+	var out []authv1.ResourceAttributes
+	for _, ns := range namespaces {
+		for _, resource := range r.Resources {
+			plural, sub, _ := strings.Cut(resource, "/")
+			plural, group, _ := strings.Cut(plural, ".")
+			for _, name := range names {
+				where := ns
+				if plural == "namespaces" && group == "" {
+					where = name // what the server takes it for
+				}
+				for _, verb := range r.Verbs {
+					out = append(out, authv1.ResourceAttributes{Namespace: where, Verb: verb, Group: group, Resource: plural, Subresource: sub, Name: name})
+				}
+			}
+		}
+	}
+	return out
 }

@@ -131,6 +131,11 @@ func (a versionArguments) nodes(ctx context.Context, c *cluster.Client, res inst
 		if !ok {
 			return res, fmt.Errorf("list nodes of %s: %w", c.Server(), err)
 		}
+		// Who may only look into namespaces can install all the same.
+		if _, forbidden := errors.AsType[*cluster.ForbiddenError](err); forbidden {
+			f.Severity = install.SeverityWarn
+			res.Outputs["k8s.node_platforms"] = []any{}
+		}
 		res.Findings = append(res.Findings, f)
 		return res, nil
 	}

@@ -103,12 +103,19 @@ func Values(ctx context.Context, b Carrier, name string, step []map[string]any, 
 	return out, nil
 }
 
-// Grounds says what of the site's values files a chart rests on, for
-// install.Grounder: their digests, never their content.
-func Grounds(site []install.ValuesFile) []string {
+// Grounds says what of the site's values files a step rests on, for
+// install.Grounder: their digests, never their content. These are the files that
+// [Values] would take. An argument that is only known later (${…}) may name any
+// chart, and may ask for the files of none.
+func Grounds(in install.Input) []string {
+	name, _ := in.With["chart"].(string)
+	files, plain := in.With["files"].(bool)
+	main := files || !plain && in.With["files"] != nil
 	out := []string{}
-	for _, f := range site {
-		out = append(out, f.Chart+"="+digest.FromBytes(f.Data).String())
+	for _, f := range in.Values {
+		if f.Chart == "" && main || f.Chart != "" && (f.Chart == name || strings.Contains(name, "${")) {
+			out = append(out, f.Chart+"="+digest.FromBytes(f.Data).String())
+		}
 	}
 	return out
 }

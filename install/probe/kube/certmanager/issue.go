@@ -63,6 +63,10 @@ func (w *work) issue(ctx context.Context) (found *install.Finding, err error) {
 		if err != nil {
 			return true, fmt.Errorf("read certificate %s/%s: %w", w.Namespace, name, w.Explain(err))
 		}
+		if said, ok := failed(now); ok {
+			reason = said
+			return true, nil
+		}
 		reason = cluster.Unmet(now, "Ready")
 		return reason == "", nil
 	})
@@ -93,7 +97,7 @@ func (w *work) unissued(ctx context.Context, reason string) (*install.Finding, e
 			}
 		}
 	}
-	f := w.Report(code, fmt.Sprintf("no certificate for %s within %s: %s", w.Issue, w.wait, reason), w.fields(reason))
+	f := w.Report(code, fmt.Sprintf("no certificate for %s: %s", w.Issue, reason), w.fields(reason))
 	return &f, nil
 }
 

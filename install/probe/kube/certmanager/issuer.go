@@ -47,7 +47,7 @@ type arguments struct {
 	Namespace string `json:"namespace"` // of the Certificate, and of an Issuer; default cert-manager
 	Issue     string `json:"issue"`     // host name to have a Certificate issued for; none if empty
 	CA        string `json:"ca"`        // PEM file; the chain has to lead there
-	Wait      string `json:"wait"`      // for issuer and certificate, each; default 2m
+	Wait      string `json:"wait"`      // for issuer and certificate, each; default 2m; less where cert-manager has given up
 }
 
 // Codes implements install.Coder.
@@ -161,8 +161,14 @@ func (w *work) ready(ctx context.Context) (reason string, err error) {
 		if err != nil {
 			return true, fmt.Errorf("read %s %s: %w", w.Kind, w.Name, w.Explain(err))
 		}
-		reason = cluster.Unmet(o, "Ready")
-		return reason == "", nil
+		if stale(o, "Ready") {
+			reason = "cert-manager has not looked at it since it was changed"
+			return false, nil
+		}
+		if reason = cluster.Unmet(o, "Ready"); reason == "" {
+			return true, nil
+		}
+		return w.final(ctx, o)
 	})
 	return reason, err
 }
