@@ -67,7 +67,7 @@ func (r *run) growTree(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer t.close()
+	defer t.close() //nolint:errcheck // each file was closed by itself
 	for _, turn := range t.old.Turns {
 		g.before[turn] = true
 	}
