@@ -54,6 +54,9 @@ type Input struct {
 	Secrets string
 	// Values are the values files that the site gives for charts, see Options.
 	Values []ValuesFile
+	// Announce shows people what an action is about to change, before it begins.
+	// It may be nil, and a step need not call it.
+	Announce func(Change)
 }
 
 // ValuesFile is a values file that the site gives beside its answers. It may
