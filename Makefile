@@ -52,7 +52,7 @@ e2e: ## tests on a real Kubernetes node without a way out, in namespaces; needs 
 	PATH="$(BIN):$$PATH" $(TESTRUN) -tags e2e -count=1 ./testdata/cluster/box
 	PATH="$(BIN):$$PATH" $(TESTRUN) -tags e2e -count=1 -exec "$(BIN)/box --" $(ARGS) ./testdata/e2e
 	@$(MAKE) --no-print-directory tools build OUT=.cache/airlock-in-bundle
-	PATH="$(BIN):$$PATH" AIRLOCK_E2E_TOOL=$(CURDIR)/.cache/airlock-in-bundle $(TESTRUN) -tags e2e -count=1 -exec "$(BIN)/box --" -run '^(TestEndToEnd|TestMirrorJobs)$$' $(ARGS) ./cmd/airlock
+	PATH="$(BIN):$$PATH" AIRLOCK_E2E_TOOL=$(CURDIR)/.cache/airlock-in-bundle $(TESTRUN) -tags e2e -count=1 -exec "$(BIN)/box --" -run '^(TestEndToEnd|TestMirrorJobs|TestBootstrap)$$' $(ARGS) ./cmd/airlock
 
 race: ## tests under the race detector (RACE=packages); needs a C compiler
 	CGO_ENABLED=1 $(TESTRUN) -race -short $(ARGS) $(RACE)

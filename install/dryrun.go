@@ -144,11 +144,7 @@ func (r *run) planOf(ctx context.Context, n *node) []Change {
 		if err != nil {
 			c = Change{Summary: s.name + ": cannot be planned now: " + err.Error()}
 		}
-		c.Summary = r.redact.text(c.Summary)
-		for i := range c.Details {
-			c.Details[i] = r.redact.text(c.Details[i])
-		}
-		out = append(out, c)
+		out = append(out, r.redacted(c))
 	}
 	return out
 }

@@ -82,8 +82,11 @@ func (s *shop) Codes() map[string][]string { return map[string][]string{"KET-01"
 func (s *shop) Run(ctx context.Context, in Input) (Result, error) { return s.call(ctx, "look ", in) }
 
 func (s *shop) Apply(ctx context.Context, in Input) (Result, error) {
-	res, err := s.call(ctx, "do ", in)
 	name, _ := in.With["name"].(string)
+	if in.Announce != nil {
+		in.Announce(Change{Summary: "make " + name, Details: []string{fmt.Sprint(in.With["password"])}})
+	}
+	res, err := s.call(ctx, "do ", in)
 	res.Changed = s.does[name]
 	s.made[name] = err == nil
 	return res, err
@@ -590,5 +593,25 @@ func TestUnseenStands(t *testing.T) {
 	s.run()
 	if !slices.Contains(s.calls, "do boil") {
 		t.Errorf("its password has changed, and it did %v", s.calls)
+	}
+}
+
+// TestAnnounced shows what a step is about to change before it does, without
+// secrets.
+func TestAnnounced(t *testing.T) {
+	t.Parallel()
+	s := newShop(t)
+	var said []string
+	s.opts.Listener = func(e Event) {
+		if e.Op == "step-planned" {
+			said = append(said, e.Item+": "+e.Plan.Summary+" "+strings.Join(e.Plan.Details, "\n"))
+			if slices.Contains(s.calls, "do "+e.Item) {
+				t.Errorf("%s was done before it was told", e.Item)
+			}
+		}
+	}
+	s.run()
+	if text := strings.Join(said, "\n"); !strings.Contains(text, "mash: make mash") || !strings.Contains(text, "[secret cellar.password]") || strings.Contains(text, "hunter2-and-more") {
+		t.Errorf("announced:\n%s", text)
 	}
 }

@@ -174,6 +174,7 @@ func (a *attempt) once(ctx context.Context, s *step, outputs map[string]any) (Re
 		defer cancel()
 	}
 	in := a.input(with)
+	in.Announce = func(c Change) { a.announced(s, c) }
 	var res Result
 	var waits []string
 	a.outside(func() {
@@ -192,6 +193,24 @@ func (a *attempt) once(ctx context.Context, s *step, outputs map[string]any) (Re
 		err = fmt.Errorf("%w: %w", context.Cause(ctx), err)
 	}
 	return res, err
+}
+
+// announced tells what a step is about to change. It is called while the step
+// runs, so without mu.
+func (a *attempt) announced(s *step, c Change) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	c = a.redacted(c)
+	a.opts.Listener.send(Event{Op: "step-planned", Phase: a.phase(a.n), Item: a.n.item.ID, Title: title(a.n.item), Step: s.name, Run: s.def.Run, Plan: &c})
+}
+
+// redacted takes the secrets out of a plan.
+func (e *Engine) redacted(c Change) Change {
+	c.Summary, c.Details = e.redact.text(c.Summary), slices.Clone(c.Details)
+	for i := range c.Details {
+		c.Details[i] = e.redact.text(c.Details[i])
+	}
+	return c
 }
 
 // arguments evaluates a step's with.

@@ -85,7 +85,7 @@ type Options struct {
 
 // Event tells a listener what the engine does.
 type Event struct {
-	Op    string // run-started, item-started, step-started, step-finished, item-finished
+	Op    string // run-started, item-started, step-started, step-planned, step-finished, item-finished
 	Items int    // with run-started: how many items will end
 	Phase int    // number of the item's phase
 	Item  string
@@ -96,6 +96,8 @@ type Event struct {
 	// Started says, with item-finished, that the item was begun in this run.
 	Started bool
 	Text    string // the reason of State, for people; no secrets
+	// Plan is, with step-planned, what the step is about to change; no secrets.
+	Plan *Change
 }
 
 // Listener receives events one at a time and must be quick. A nil Listener is

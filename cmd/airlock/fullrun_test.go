@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -32,7 +33,7 @@ const fullVersion = "v4.3.0"
 // then with every answer, statement and waiver. Servers are stand-ins on this
 // machine; what only a cluster or Terraform can do is waived by two people.
 func TestFullRun(t *testing.T) {
-	b, fingerprint := fullBundle(t)
+	b := fullBundle(t)
 	keys := t.TempDir()
 	operator, security := fullKey(t, keys, "operator"), fullKey(t, keys, "security")
 	for _, c := range []struct {
@@ -45,7 +46,7 @@ func TestFullRun(t *testing.T) {
 		{"eks", eksEmpty, eksReady, map[string]any{"infra.mode": "terraform"}, eksAnswers},
 	} {
 		t.Run(c.platform, func(t *testing.T) {
-			f := newFullRun(t, b, c.platform, operator, security)
+			f := newFullRun(t, b.Bundle, c.platform, operator, security)
 			f.answer(nowhere(t), c.nowhere)
 			f.open()
 			for _, it := range f.list.Items {
@@ -56,7 +57,7 @@ func TestFullRun(t *testing.T) {
 			f.check(c.empty)
 			f.secret()
 
-			f.answer(c.answers(t, f), map[string]any{"vendor.fingerprint": fingerprint})
+			f.answer(c.answers(t, f), map[string]any{"vendor.fingerprint": b.fingerprint})
 			f.site.Registry = f.registry()
 			f.open()
 			f.run("verify-installation-archive") // every run says what applies
@@ -75,6 +76,8 @@ func TestFullRun(t *testing.T) {
 
 // release is what a bundle of the product is made of.
 type release struct {
+	version string            // "" is fullVersion
+	number  int64             // of the bundle; 0 is 7
 	program []byte            // of backend and launcher
 	files   map[string]string // of charts, by path; the first part of it is the chart's
 	charts  map[string]string // name to directory
@@ -82,8 +85,15 @@ type release struct {
 	tool    string            // Airlock's own binary; "" carries none
 }
 
+// opened is a bundle, and the file it is.
+type opened struct {
+	*verify.Bundle
+	path, key   string // the file, and the public key of who signed it
+	fingerprint string // of who signed the vendor's archive in it, if there is one
+}
+
 // fullBundle makes the bundle of a release whose programs nobody runs.
-func fullBundle(t *testing.T) (b *verify.Bundle, fingerprint string) {
+func fullBundle(t *testing.T) opened {
 	t.Helper()
 	return release{
 		program: fixture.TinyELF(), images: []string{runnerImage}, charts: map[string]string{"spacelift": "chart"},
@@ -96,15 +106,16 @@ func fullBundle(t *testing.T) (b *verify.Bundle, fingerprint string) {
 }
 
 // bundle makes it: the preset's checklist, a vendor's signed archive, runner
-// images, charts. It returns who signed the archive.
-func (r release) bundle(t *testing.T) (b *verify.Bundle, fingerprint string) {
+// images, charts.
+func (r release) bundle(t *testing.T) opened {
 	t.Helper()
+	version := cmp.Or(r.version, fullVersion)
 	dir, spool := t.TempDir(), fixture.Spool(t)
 	programs := map[string][]byte{}
 	for _, name := range []string{"spacelift-backend", "spacelift-launcher"} {
-		programs[name] = append(slices.Clone(r.program), name...)
+		programs[name] = append(slices.Clone(r.program), name+version...) // no release has another's images
 	}
-	fingerprint, err := fixture.VendorArchive(dir, "self-hosted", fullVersion, programs)
+	fingerprint, err := fixture.VendorArchive(dir, "self-hosted", version, programs)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -114,13 +125,13 @@ func (r release) bundle(t *testing.T) (b *verify.Bundle, fingerprint string) {
 			t.Fatal(err)
 		}
 	}
-	archive, opts := "self-hosted-"+fullVersion+".tar.gz", file.Options{Dir: dir, Version: fullVersion, Created: fixture.Epoch}
+	archive, opts := "self-hosted-"+version+".tar.gz", file.Options{Dir: dir, Version: version, Created: fixture.Epoch}
 	sources := []bundle.Source{vendorarchive.New(spool, manifests.Archive{
 		Name: "vendor", Path: archive, Sums: archive + "_SHA256SUMS", Signature: archive + "_SHA256SUMS.sig",
 		Signer: manifests.OpenPGPSigner{Key: "vendor.asc", Fingerprint: fingerprint},
 		Images: []manifests.ArchiveImage{
-			{Path: "container-images/spacelift-backend.tar", As: "spacelift-backend:" + fullVersion},
-			{Path: "container-images/spacelift-launcher.tar", As: "spacelift-launcher:" + fullVersion},
+			{Path: "container-images/spacelift-backend.tar", As: "spacelift-backend:" + version},
+			{Path: "container-images/spacelift-launcher.tar", As: "spacelift-launcher:" + version},
 		},
 		Files: []manifests.ArchiveFile{{Path: "bin/spacelift-launcher", Name: "spacelift-launcher"}},
 	}, vendorarchive.Options{Options: opts})}
@@ -142,7 +153,9 @@ func (r release) bundle(t *testing.T) (b *verify.Bundle, fingerprint string) {
 		t.Fatal(err)
 	}
 	document := file.Document{Kind: bundle.KindChecklist, Name: spacelift.Name, Title: "checklist.yaml", MediaType: bundle.MediaTypeChecklist, Data: checklist}
-	return signedBundle(t, spool, spacelift.Name, fullVersion, append(sources, file.NewBytes(spool, document, opts))), fingerprint
+	b := signedBundle(t, spool, bundle.Info{Product: spacelift.Name, Version: version, Release: cmp.Or(r.number, 7)}, append(sources, file.NewBytes(spool, document, opts)))
+	b.fingerprint = fingerprint
+	return b
 }
 
 const fullDeployment = `apiVersion: apps/v1

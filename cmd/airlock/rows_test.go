@@ -284,18 +284,19 @@ func rowBundle(t *testing.T, r row, c *manifests.Checklist) *verify.Bundle {
 	spool, version := fixture.Spool(t), orDefault(r.version, "v4.3.0")
 	doc := file.Document{Kind: bundle.KindChecklist, Name: "demo", Title: "checklist.yaml", MediaType: bundle.MediaTypeChecklist, Data: data}
 	sources := append([]bundle.Source{file.NewBytes(spool, doc, file.Options{Version: version, Created: fixture.Epoch})}, r.more...)
-	return signedBundle(t, spool, "demo", version, sources)
+	return signedBundle(t, spool, bundle.Info{Product: "demo", Version: version, Release: 7}, sources).Bundle
 }
 
 // signedBundle makes, signs and opens a bundle.
-func signedBundle(t *testing.T, spool *bundle.Spool, product, version string, sources []bundle.Source) *verify.Bundle {
+func signedBundle(t *testing.T, spool *bundle.Spool, info bundle.Info, sources []bundle.Source) opened {
 	t.Helper()
+	info.Tool = "v0.0.0-test"
 	k, err := rowSigner()
 	if err != nil {
 		t.Fatal(err)
 	}
 	p, err := bundle.Resolve(t.Context(), bundle.ResolveOptions{
-		Info: bundle.Info{Product: product, Version: version, Release: 7, Tool: "v0.0.0-test"}, Definition: digestOf([]byte("definition")),
+		Info: info, Definition: digestOf([]byte("definition")),
 		Sources: sources, Created: fixture.Epoch, Spool: spool,
 	})
 	if err != nil {
@@ -322,7 +323,7 @@ func signedBundle(t *testing.T, spool *bundle.Spool, product, version string, so
 			t.Error(err)
 		}
 	})
-	return b
+	return opened{Bundle: b, path: path, key: pub}
 }
 
 // give is the action test.give: it hands on what it holds.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"strings"
 	"sync"
 
 	"github.com/airlock-project/airlock/install"
@@ -56,6 +57,8 @@ func (s *screen) event(e install.Event) {
 		s.begin()
 	case "item-started":
 		s.start(e)
+	case "step-planned":
+		s.plan(e)
 	case "item-finished":
 		s.end(e)
 	}
@@ -83,6 +86,15 @@ func (s *screen) start(e install.Event) {
 		mpb.AppendDecorators(decor.Name(fmt.Sprintf("%d %s  ", e.Phase, e.Title)), decor.Elapsed(decor.ET_STYLE_GO)))
 	s.items[e.Item] = bar
 	s.bars.keep(bar)
+}
+
+// plan writes what is about to change.
+func (s *screen) plan(e install.Event) {
+	lines := []string{fmt.Sprintf("%-11s %d %s: %s", "change", e.Phase, e.Title, e.Plan.Summary)}
+	for _, d := range e.Plan.Details {
+		lines = append(lines, "            "+strings.ReplaceAll(d, "\n", "\n            "))
+	}
+	s.bars.println(strings.Join(lines, "\n"))
 }
 
 // end writes the line that stays. An item may end without having started.

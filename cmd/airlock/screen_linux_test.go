@@ -34,6 +34,7 @@ func TestScreen(t *testing.T) {
 	listen(install.Event{Op: "run-started", Items: 2})
 	listen(install.Event{Op: "item-started", Phase: 1, Item: "a", Title: "first thing"})
 	a.warn("the registry is slow")
+	listen(install.Event{Op: "step-planned", Phase: 1, Item: "a", Title: "first thing", Plan: &install.Change{Summary: "upgrade it", Details: []string{"change its colour"}}})
 	listen(install.Event{Op: "item-finished", Phase: 1, Item: "a", Title: "first thing", State: install.StatePass, Started: true})
 	listen(install.Event{Op: "item-started", Phase: 1, Item: "b", Title: "second thing"})
 	listen(install.Event{Op: "item-finished", Phase: 1, Item: "b", Title: "second thing", State: install.StateFail, Text: "why", Started: true})
@@ -44,7 +45,7 @@ func TestScreen(t *testing.T) {
 		text := seen.String()
 		mu.Unlock()
 		if strings.Contains(text, "end of it") {
-			for _, want := range []string{"state here", "the registry is slow", "first thing", "second thing: why"} {
+			for _, want := range []string{"state here", "the registry is slow", "first thing", "first thing: upgrade it", "change its colour", "second thing: why"} {
 				if !strings.Contains(text, want) {
 					t.Errorf("the terminal lacks %q:\n%q", want, text)
 				}

@@ -14,6 +14,7 @@ import (
 	"github.com/airlock-project/airlock/install"
 	"github.com/airlock-project/airlock/install/action/internal/charts"
 	"github.com/airlock-project/airlock/install/internal/kube"
+	"github.com/google/go-cmp/cmp"
 	"helm.sh/helm/v3/pkg/action"
 	"helm.sh/helm/v3/pkg/chartutil"
 	kubefake "helm.sh/helm/v3/pkg/kube/fake"
@@ -275,7 +276,20 @@ func TestUpgradeShowsChanges(t *testing.T) {
 			t.Errorf("%q in:\n%s", not, text)
 		}
 	}
+	// A run shows the same, before it changes anything.
+	var said []install.Change
+	in.Announce = func(c install.Change) {
+		said = append(said, c)
+		f.wantHistory(t, "1 deployed")
+	}
 	res := f.apply(t, b, in)
+	if d := cmp.Diff([]install.Change{c}, said); d != "" {
+		t.Errorf("announced:\n%s", d)
+	}
+	f.apply(t, b, in)
+	if len(said) != 1 {
+		t.Error("it announces what it does not do")
+	}
 	i := slices.IndexFunc(res.Findings, func(f install.Finding) bool { return f.Code == "HELM-06" })
 	if i < 0 || res.Findings[i].Fields["percent"] != "75%" || res.Findings[i].Fields["workload"] != "Deployment prod" {
 		t.Errorf("findings %+v", res.Findings)

@@ -193,7 +193,7 @@ func (a Action) apply(ctx context.Context, b charts.Carrier, in install.Input) (
 	if err != nil {
 		return install.Result{}, err
 	}
-	res, err := a.release(ctx, b, args, in.Values)
+	res, err := a.release(ctx, b, args, in)
 	if t, ok := errors.AsType[*trouble](err); ok {
 		res.Findings, err = append(res.Findings, t.Finding), nil
 	}
@@ -219,12 +219,12 @@ func (a arguments) keep(res *install.Result) error {
 	return nil
 }
 
-func (a Action) release(ctx context.Context, b charts.Carrier, args arguments, site []install.ValuesFile) (install.Result, error) {
+func (a Action) release(ctx context.Context, b charts.Carrier, args arguments, in install.Input) (install.Result, error) {
 	wait := budget(ctx, args)
 	// Helm's own timeouts come first; this one ends what has none.
 	work, cancel := context.WithTimeout(ctx, wait+5*time.Second)
 	defer cancel()
-	j, err := a.begin(work, b, args, site)
+	j, err := a.begin(work, b, args, in.Values)
 	if err != nil {
 		return install.Result{}, err
 	}
@@ -233,7 +233,11 @@ func (a Action) release(ctx context.Context, b charts.Carrier, args arguments, s
 	}
 	warnings := j.p.rollouts(j.diff)
 	if j.d.current() != nil {
-		warnings = append(warnings, install.Finding{Severity: install.SeverityInfo, Detail: j.change().Summary})
+		c := j.change()
+		if in.Announce != nil {
+			in.Announce(c)
+		}
+		warnings = append(warnings, install.Finding{Severity: install.SeverityInfo, Detail: c.Summary})
 	}
 	r, err := j.deploy(work, wait)
 	if err != nil {

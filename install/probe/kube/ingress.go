@@ -20,8 +20,9 @@ const (
 	codeClass    = "ING-01"
 	codePending  = "ING-02"
 	codeLimit    = "ING-04"
+	codeSilent   = "ING-07"
 	codeAdmitted = "ING-06"
-	codeRoute    = "ING-07"
+	codeRoute    = "ING-08"
 )
 
 // Ingress is the probe k8s.ingress: does a controller serve a class? Its zero
@@ -38,6 +39,7 @@ type ingressArguments struct {
 	Service    *ingressService   `json:"service"`    // of the controller, that a load balancer gives an address
 	Address    string            `json:"address"`    // that it should have
 	Limits     map[string]string `json:"limits"`     // controller: how large a body it takes by default
+	Request    *ingressPorts     `json:"request"`    // ask the address for the host
 }
 
 type ingressService struct {
@@ -46,19 +48,26 @@ type ingressService struct {
 	Selector  string `json:"selector"`
 }
 
+// ingressPorts are where a controller listens; 0 is 80 and 443.
+type ingressPorts struct {
+	HTTP  uint16 `json:"http"`
+	HTTPS uint16 `json:"https"`
+}
+
 // Codes implements install.Coder.
 func (Ingress) Codes() map[string][]string {
 	return cluster.General(map[string][]string{
 		codeClass:    {"class", "controller", "have", "reason"},
 		codePending:  {"class", "service", "address", "reason"},
 		codeLimit:    {"class", "controller", "limit", "reason"},
+		codeSilent:   {"class", "address", "host", "reason"},
 		codeAdmitted: {"class", "host", "reason"},
 		codeRoute:    {"name", "namespace", "host", "reason"},
 	})
 }
 
-// Run looks at the class, the address of its controller, and whether the server
-// admits an Ingress of it.
+// Run looks at the class, the address of its controller, whether the server
+// admits an Ingress of it, and whether the controller answers for the host.
 func (Ingress) Run(ctx context.Context, in install.Input) (install.Result, error) {
 	var a ingressArguments
 	if err := in.Decode(&a); err != nil {
@@ -69,13 +78,22 @@ func (Ingress) Run(ctx context.Context, in install.Input) (install.Result, error
 		return install.Result{}, errors.New("want the class of an ingress controller, or the name of an Ingress")
 	case a.Name != "" && (a.Host == "" || a.Namespace == ""):
 		return install.Result{}, errors.New("with name want host and namespace too")
+	case a.Request != nil && a.Host == "":
+		return install.Result{}, errors.New("want the host to ask for")
+	case a.Request != nil && a.Service == nil && a.Address == "":
+		return install.Result{}, errors.New("want the service of the controller, or an address, to ask")
 	}
 	c, err := a.Open(ctx)
 	if err != nil {
 		return a.Failed(err, nil)
 	}
 	var res install.Result
-	looks := []func(context.Context, *cluster.Client) ([]install.Finding, error){a.class, a.addressed, a.admits}
+	at := ""
+	addressed := func(ctx context.Context, c *cluster.Client) (findings []install.Finding, err error) {
+		at, findings, err = a.addressed(ctx, c)
+		return findings, err
+	}
+	looks := []func(context.Context, *cluster.Client) ([]install.Finding, error){a.class, addressed, a.admits}
 	if in.GitOps && a.Host != "" {
 		looks = looks[:2]
 		res.Findings = append(res.Findings, install.Untried(install.SeverityInfo, "whether an Ingress for "+a.Host+" is let through"))
@@ -90,7 +108,10 @@ func (Ingress) Run(ctx context.Context, in install.Input) (install.Result, error
 		}
 		res.Findings = append(res.Findings, findings...)
 	}
-	return res, nil
+	if a.Request != nil && at != "" {
+		res.Findings = append(res.Findings, a.answers(ctx, at)...)
+	}
+	return res, ctx.Err()
 }
 
 func (a ingressArguments) class(ctx context.Context, c *cluster.Client) ([]install.Finding, error) {
@@ -127,10 +148,10 @@ func (a ingressArguments) class(ctx context.Context, c *cluster.Client) ([]insta
 }
 
 // addressed looks whether a load balancer gave the controller's service an
-// address, and the right one.
-func (a ingressArguments) addressed(ctx context.Context, c *cluster.Client) ([]install.Finding, error) {
+// address, and the right one. It returns the address to ask.
+func (a ingressArguments) addressed(ctx context.Context, c *cluster.Client) (string, []install.Finding, error) {
 	if a.Service == nil {
-		return nil, nil
+		return a.Address, nil, nil
 	}
 	options := metav1.ListOptions{LabelSelector: a.Service.Selector, Limit: 100}
 	if a.Service.Name != "" {
@@ -138,10 +159,10 @@ func (a ingressArguments) addressed(ctx context.Context, c *cluster.Client) ([]i
 	}
 	services, err := c.Clientset().CoreV1().Services(a.Service.Namespace).List(ctx, options)
 	if err != nil {
-		return nil, fmt.Errorf("list services of %s: %w", a.Service.Namespace, c.Explain(err))
+		return "", nil, fmt.Errorf("list services of %s: %w", a.Service.Namespace, c.Explain(err))
 	}
-	report := func(service, reason string) []install.Finding {
-		return []install.Finding{a.Report(codePending, service+": "+reason, map[string]string{"class": a.Class, "service": service, "address": a.Address, "reason": reason})}
+	report := func(service, reason string) (string, []install.Finding, error) {
+		return "", []install.Finding{a.Report(codePending, service+": "+reason, map[string]string{"class": a.Class, "service": service, "address": a.Address, "reason": reason})}, nil
 	}
 	what := a.Service.Namespace + "/" + a.Service.Name + a.Service.Selector
 	for i := range services.Items {
@@ -153,13 +174,15 @@ func (a ingressArguments) addressed(ctx context.Context, c *cluster.Client) ([]i
 		addresses := addressesOf(s)
 		switch {
 		case len(addresses) == 0:
-			return report(what, "no load balancer has given it an address"), nil
+			return report(what, "no load balancer has given it an address")
 		case a.Address != "" && !slices.Contains(addresses, a.Address):
-			return report(what, fmt.Sprintf("its address is %s and not %s", strings.Join(addresses, ", "), a.Address)), nil
+			return report(what, fmt.Sprintf("its address is %s and not %s", strings.Join(addresses, ", "), a.Address))
+		case a.Address != "":
+			return a.Address, nil, nil
 		}
-		return nil, nil
+		return addresses[0], nil, nil
 	}
-	return report(what, "there is no service of type LoadBalancer"), nil
+	return report(what, "there is no service of type LoadBalancer")
 }
 
 func addressesOf(s *corev1.Service) []string {

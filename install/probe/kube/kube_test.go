@@ -3,7 +3,9 @@ package kube
 import (
 	"encoding/base64"
 	"encoding/json"
+	"net"
 	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strings"
 	"testing"
@@ -193,9 +195,9 @@ func TestIngressNamed(t *testing.T) {
 		want                []string
 	}{
 		"good":       {"good", "vcs.example", "", nil},
-		"missing":    {"none", "vcs.example", "n/none: it does not exist", []string{"ING-07"}},
-		"other host": {"good", "other.example", "[vcs.example]", []string{"ING-07"}},
-		"no class":   {"lost", "vcs.example", "IngressClass gone", []string{"ING-07"}},
+		"missing":    {"none", "vcs.example", "n/none: it does not exist", []string{"ING-08"}},
+		"other host": {"good", "other.example", "[vcs.example]", []string{"ING-08"}},
+		"no class":   {"lost", "vcs.example", "IngressClass gone", []string{"ING-08"}},
 	} {
 		res, err := Ingress{}.Run(t.Context(), install.Input{With: map[string]any{"kubeconfig": s.Kubeconfig, "name": c.ingress, "namespace": "n", "host": c.host}})
 		check(t, name, Ingress{}, res, err, c.want...)
@@ -300,5 +302,50 @@ func TestIngress(t *testing.T) {
 		c.with["kubeconfig"] = s.Kubeconfig
 		res, err := Ingress{}.Run(t.Context(), install.Input{With: c.with})
 		check(t, name, Ingress{}, res, err, c.want...)
+	}
+}
+
+// TestIngressAnswers asks a controller at its address: over HTTP, or else over
+// HTTPS with whatever certificate it has.
+func TestIngressAnswers(t *testing.T) {
+	s := kubetest.Start(t)
+	s.Put(map[string]any{"apiVersion": "networking.k8s.io/v1", "kind": "IngressClass", "metadata": map[string]any{"name": "nginx"}, "spec": map[string]any{"controller": "k8s.io/ingress-nginx"}})
+	hosts := make(chan string, 1)
+	h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		hosts <- r.Host
+		http.Redirect(w, r, "https://elsewhere.example/", http.StatusFound)
+	})
+	plain, secure := httptest.NewServer(h), httptest.NewTLSServer(h)
+	defer plain.Close()
+	defer secure.Close()
+	silent := httptest.NewServer(h)
+	silent.Close()
+	port := func(srv *httptest.Server) int { return srv.Listener.Addr().(*net.TCPAddr).Port }
+	for name, c := range map[string]struct {
+		http, https int
+		want        []string
+	}{
+		"HTTP":    {port(plain), port(silent), nil},
+		"HTTPS":   {port(silent), port(secure), nil},
+		"nothing": {port(silent), port(silent), []string{"ING-07"}},
+	} {
+		with := map[string]any{"kubeconfig": s.Kubeconfig, "class": "nginx", "host": "a.example", "address": "127.0.0.1", "request": map[string]any{"http": c.http, "https": c.https}}
+		res, err := Ingress{}.Run(t.Context(), install.Input{With: with})
+		check(t, name, Ingress{}, res, err, c.want...)
+		if len(c.want) > 0 {
+			if reason := res.Findings[0].Fields["reason"]; strings.Count(reason, "refused") != 2 {
+				t.Errorf("reason %q", reason)
+			}
+			continue
+		}
+		if host := <-hosts; host != "a.example" {
+			t.Errorf("%s: asked for %q", name, host)
+		}
+	}
+	for _, more := range []map[string]any{{"address": "127.0.0.1"}, {"host": "a.example"}} {
+		more["kubeconfig"], more["class"], more["request"] = s.Kubeconfig, "nginx", map[string]any{}
+		if _, err := (Ingress{}).Run(t.Context(), install.Input{With: more}); err == nil {
+			t.Errorf("%v is accepted", more)
+		}
 	}
 }

@@ -1,11 +1,12 @@
 // App is the only program in the images that end-to-end tests run on a real
-// node: the pause process of every pod, a web server, or a job. Its first
-// argument says which.
+// node: the pause process of every pod, a web server, a job, or a stand-in for an
+// ingress controller. Its first argument says which.
 //
-//	app pause        waits for a signal and reaps orphans
-//	app job [TEXT]   prints a text and succeeds
-//	app fail [TEXT]  prints a text and fails
-//	app              serves on :8080, /healthz and everything else
+//	app pause          waits for a signal and reaps orphans
+//	app job [TEXT]     prints a text and succeeds
+//	app fail [TEXT]    prints a text and fails
+//	app ingress CLASS  does on :8080 what Ingresses of a class say
+//	app                serves on :8080, /healthz and everything else
 package main
 
 import (
@@ -30,6 +31,8 @@ func main() {
 	case "fail":
 		fmt.Println("job failed", text)
 		os.Exit(1)
+	case "ingress":
+		ingress(text)
 	default:
 		serve()
 	}
@@ -50,11 +53,17 @@ func pause() {
 }
 
 func serve() {
-	http.HandleFunc("/healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
-	http.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
+	mux := http.NewServeMux()
+	mux.HandleFunc("/healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
+	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
 		name, _ := os.Hostname()
 		fmt.Fprintln(w, "hello from", name)
 	})
+	listen(mux)
+}
+
+// listen serves until it is told to end.
+func listen(h http.Handler) {
 	end := make(chan os.Signal, 1)
 	signal.Notify(end, syscall.SIGTERM)
 	go func() {
@@ -62,6 +71,6 @@ func serve() {
 		os.Exit(0)
 	}()
 	fmt.Println("listening on :8080")
-	fmt.Println(http.ListenAndServe(":8080", nil))
+	fmt.Println(http.ListenAndServe(":8080", h))
 	os.Exit(1)
 }

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/airlock-project/airlock/install"
+
 	cluster "github.com/airlock-project/airlock/install/internal/kube"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -75,8 +77,11 @@ func (w *work) stale(s *corev1.Secret, pods []corev1.Pod) {
 			continue
 		}
 		seen[owner] = true
-		w.find(codeStale, fmt.Sprintf("pod %s started %s, before secret %s changed %s", p.Name, began.UTC().Format(time.RFC3339), s.Name, at.UTC().Format(time.RFC3339)),
+		f := w.find(codeStale, fmt.Sprintf("pod %s started %s, before secret %s changed %s", p.Name, began.UTC().Format(time.RFC3339), s.Name, at.UTC().Format(time.RFC3339)),
 			map[string]string{"secret": s.Name, "workload": owner, "pod": p.Name})
+		if w.Replaced {
+			f.Severity = install.SeverityWarn
+		}
 	}
 }
 

@@ -47,7 +47,8 @@ type arguments struct {
 	MaxRestarts  *int     `json:"max_restarts"`
 	Classes      []class  `json:"classes"` // what a crash is, by the log; the first that matches counts
 
-	Secrets []secret `json:"secrets"`
+	Secrets  []secret `json:"secrets"`
+	Replaced bool     `json:"replaced"` // a later item replaces pods: that they are older than a secret is a warning
 
 	Kind       string            `json:"kind"`        // of a custom resource
 	APIVersion string            `json:"api_version"` // group/version; without it the one that is served

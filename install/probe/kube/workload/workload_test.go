@@ -144,8 +144,12 @@ func TestSecrets(t *testing.T) {
 	run(t, s, "none", map[string]any{"secrets": []any{"nothing"}}, "SEC-01")
 	s.Put(pod("old-1", "old", running("", 0, "2026-01-01T12:00:00Z"), reads), pod("old-2", "old", running("", 0, "2026-01-01T12:00:00Z"), reads))
 	res = run(t, s, "stale", map[string]any{"secrets": []any{"settings"}}, "SEC-04")
-	if f := res.Findings[0].Fields; f["workload"] != "old" || f["secret"] != "settings" {
-		t.Errorf("%v", f)
+	if f := res.Findings[0].Fields; f["workload"] != "old" || f["secret"] != "settings" || res.Findings[0].Severity != "" {
+		t.Errorf("%+v", res.Findings[0])
+	}
+	res = run(t, s, "replaced later", map[string]any{"secrets": []any{"settings"}, "replaced": true}, "SEC-04")
+	if res.Findings[0].Severity != install.SeverityWarn {
+		t.Errorf("%+v", res.Findings[0])
 	}
 }
 
