@@ -13,7 +13,8 @@ import (
 	"time"
 )
 
-// maxCheckpoints bounds checkpoints.jsonl: one line of 400 bytes a run.
+// maxCheckpoints bounds checkpoints.jsonl: one line of 400 bytes a run and for
+// each action that it has done.
 const maxCheckpoints = 16 << 20
 
 // Checkpoint fixes the head of a ledger. Outside the machine (printed, in a

@@ -118,33 +118,53 @@ func TestIdentityAddedLater(t *testing.T) {
 	}
 }
 
-// TestKilledBeforeItsCheckpoint: the process dies between the end of the first
-// run and the signature over it.
+// TestKilledBeforeItsCheckpoint: the process dies between what it did and the
+// signature over it.
 func TestKilledBeforeItsCheckpoint(t *testing.T) {
 	t.Parallel()
-	p := signedPub(t)
-	sign := p.opts.Sign
 	dead := errors.New("killed")
-	p.opts.Sign = func([]byte) ([]byte, error) { return nil, dead }
-	if _, err := p.try(t.Context()); !errors.Is(err, dead) {
-		t.Fatal(err)
+	// dying is a site whose run dies at a signature, the first being number 1.
+	dying := func(at int, items ...string) (p *pub, signed int) {
+		t.Helper()
+		p = signedPub(t)
+		sign := p.opts.Sign
+		p.opts.Items = items
+		p.opts.Sign = func(b []byte) ([]byte, error) {
+			if signed++; signed == at {
+				return nil, dead
+			}
+			return sign(b)
+		}
+		if _, err := p.try(t.Context()); at > 0 && !errors.Is(err, dead) || at == 0 && err != nil {
+			t.Fatal(err)
+		}
+		p.opts.Sign, p.opts.Items = sign, nil
+		return p, signed
 	}
-	p.opts.Sign = sign
-	look := func(when string) *Report {
+	look := func(p *pub, checkpoints int, missing bool) *Report {
 		t.Helper()
 		v, err := p.verified()
-		if err != nil || v.Checkpoints != 0 || !v.Missing {
-			t.Errorf("%s: %+v, %v", when, v, err)
+		if err != nil || v.Checkpoints != checkpoints || v.Missing != missing || v.Covered {
+			t.Errorf("%+v, %v", v, err)
 		}
 		d, err := LookDesk(t.Context(), p.opts)
 		if err != nil {
-			t.Fatalf("%s: %v", when, err)
+			t.Fatal(err)
 		}
 		defer d.Close() //nolint:errcheck // it was only read
 		return d.Report()
 	}
-	// Nothing covers the results, and whoever looks is told.
-	rep := look("status")
+	// A first run ended and nothing of it is signed: nothing counts, and whoever
+	// looks is told.
+	p, _ := dying(1, "clean-kettle")
+	wantStates(t, look(p, 0, true), map[string]State{"clean-kettle": StateStale})
+	p.run()
+	if v, err := p.verified(); err != nil || !v.Covered || v.Missing {
+		t.Errorf("%+v, %v", v, err)
+	}
+	// An action is done and not signed: it is done again.
+	p, _ = dying(1)
+	rep := look(p, 0, false)
 	wantStates(t, rep, map[string]State{"mash": StateStale, "clean-kettle": StateStale})
 	if item(t, rep, "mash").Reason != notCovered {
 		t.Errorf("%+v", item(t, rep, "mash"))
@@ -154,21 +174,22 @@ func TestKilledBeforeItsCheckpoint(t *testing.T) {
 		t.Errorf("a dry run has it %s", got)
 	}
 	p.opts.DryRun = false
-
-	rep = p.run()
-	if !slices.Contains(p.calls, "do mash") || rep.Status == StatusFailed {
+	if rep = p.run(); !slices.Contains(p.calls, "do mash") || rep.Status == StatusFailed {
 		t.Errorf("%s, %v", rep.Status, p.calls)
 	}
-	if v, err := p.verified(); err != nil || !v.Covered || v.Missing {
-		t.Errorf("%+v, %v", v, err)
+	// It was signed when it was done: a run that dies later does not do it twice.
+	_, all := dying(0)
+	p, _ = dying(all)
+	wantStates(t, look(p, all-1, false), map[string]State{"mash": StatePass})
+	p.opts.Resume = true
+	if rep = p.run(); slices.Contains(p.calls, "do mash") || rep.Status == StatusFailed {
+		t.Errorf("%s, %v", rep.Status, p.calls)
 	}
 	// Twice in a row is no forgery either: the ledger says that it was so.
-	p = signedPub(t)
-	for range 2 {
-		p.opts.Sign = func([]byte) ([]byte, error) { return nil, dead }
-		if _, err := p.try(t.Context()); !errors.Is(err, dead) {
-			t.Fatal(err)
-		}
+	p, _ = dying(1, "clean-kettle")
+	p.opts.Items, p.opts.Sign = []string{"clean-kettle"}, func([]byte) ([]byte, error) { return nil, dead }
+	if _, err := p.try(t.Context()); !errors.Is(err, dead) {
+		t.Fatal(err)
 	}
 	if _, err := p.verified(); err != nil {
 		t.Errorf("killed twice: %v", err)

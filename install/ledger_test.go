@@ -184,7 +184,8 @@ func TestCheckpoints(t *testing.T) {
 	}
 	s.run()
 	got, err := VerifyState(s.opts.State, check)
-	if err != nil || got.Checkpoints != 2 || !got.Covered || !got.Signed {
+	if err != nil || got.Checkpoints != 6 || // two actions and the end, twice
+		got.Good != 6 || !got.Covered || !got.Signed {
 		t.Errorf("%+v, %v", got, err)
 	}
 	name := filepath.Join(s.opts.State, fileCheckpoints)

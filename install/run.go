@@ -433,7 +433,12 @@ func (r *run) conclude(n *node, rec *itemRecord) error {
 		r.failed = append(r.failed, n)
 	}
 	r.opts.Listener.send(Event{Op: "item-finished", Phase: r.phase(n), Item: id, Title: title(n.item), State: rec.State, Text: rec.Reason, Started: !rec.StartedAt.IsZero()})
-	return r.st.save()
+	if err := r.st.save(); err != nil || n.item.Kind != manifests.ItemAction || !rec.State.settled() || rec.StartedAt.IsZero() {
+		return err
+	}
+	// What was done is signed at once: a run that is killed later does not do it twice.
+	_, err := r.st.checkpoint(r.opts, r.opts.Now())
+	return err
 }
 
 // finish closes the run: the report in artifacts/, an entry with its outcome and
