@@ -141,6 +141,7 @@ func (e *LockedError) Error() string {
 type LedgerError struct {
 	Line int // 0 if it is about the whole
 	Text string
+	Torn bool // the last line does not end, as a kill or a full disk leaves it: a run that goes on cuts it off
 }
 
 func (e *LedgerError) Error() string {

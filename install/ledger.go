@@ -123,7 +123,7 @@ func scanLedger(r io.Reader, visit func(Entry) error) (Head, error) {
 		case errors.Is(err, io.EOF) && len(line) == 0:
 			return head, nil
 		case errors.Is(err, io.EOF):
-			return head, &LedgerError{Line: n, Text: "the line is torn: it does not end"}
+			return head, &LedgerError{Line: n, Text: "the line is torn: it does not end", Torn: true}
 		case err != nil:
 			return head, fmt.Errorf("read ledger: %w", err)
 		}

@@ -154,6 +154,10 @@ func TestTornLineIsCutOff(t *testing.T) {
 	if err := f.Close(); err != nil {
 		t.Fatal(err)
 	}
+	_, err = VerifyState(s.opts.State, nil)
+	if e, ok := errors.AsType[*LedgerError](err); !ok || !e.Torn {
+		t.Errorf("%v, want that the last line is torn, which is no sign of an edit", err)
+	}
 	s.opts.Resume = true
 	s.run()
 	if _, err := VerifyState(s.opts.State, nil); err != nil {

@@ -259,7 +259,12 @@ func placeRows(l line) rows {
 		always[*offsite.MissingError](exitUsage, "name the record with --from REGISTRY/PREFIX/airlock-state:TAG; each run has one"),
 		always[*offsite.ForeignError](exitContent, "somebody else uses that name in the registry: find out who, and remove it"),
 		always[*install.LockedError](exitFailed, "wait for the other run to end"),
-		always[*install.LedgerError](exitContent, "the record was changed or damaged: keep it as it is for the auditor and start with another --state"),
+		is(func(e *install.LedgerError) verdict {
+			if e.Torn {
+				return verdict{exitContent, "a run that was killed, or a full disk, leaves that: airlock bundle install --resume cuts it off and records it; if no run was stopped, keep the record as it is for the auditor"}
+			}
+			return verdict{exitContent, "the record was changed or damaged: keep it as it is for the auditor and start with another --state"}
+		}),
 		always[*install.ArtifactError](exitContent, "the record was changed or damaged: put the file back from a copy of the state directory, or keep it as it is for the auditor and start with another --state"),
 		is(func(e *listenError) verdict { return e.verdict() }),
 		always[*stdoutError](exitFailed, "what the command does is done; only its result could not be written"),

@@ -67,6 +67,8 @@ func TestHints(t *testing.T) {
 		{"verify stopped", []string{"verify", "b"}, canceled, true, exitInterrupted, "run the same command again"},
 		{"damage stays damage", []string{"verify", "b"}, &verify.ContentError{Err: errors.New("x")}, true, exitContent, "damaged"},
 		{"bundle changed", []string{"mirror", "b"}, changedUnderway("b", &mirror.PartialError{Errs: []error{&archive.FormatError{Err: errors.New("x")}}}), false, exitContent, "leave the file alone"},
+		{"ledger torn", []string{"checklist", "verify"}, &install.LedgerError{Line: 7, Torn: true}, false, exitContent, "--resume cuts it off"},
+		{"ledger edited", []string{"checklist", "verify"}, &install.LedgerError{Line: 7}, false, exitContent, "for the auditor and start with another --state"},
 		{"password elsewhere", []string{"bundle", "install", "b"}, &sign.PasswordError{}, false, exitUsage, "--password-file"},
 	}
 	for _, tc := range tests {

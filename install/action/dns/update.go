@@ -107,7 +107,7 @@ func (Update) Apply(ctx context.Context, in install.Input) (install.Result, erro
 			return res, ctx.Err()
 		}
 		if err != nil {
-			f = &install.Finding{Code: codeSilent, Detail: u.Server + ": " + dial.Reason(err), Fields: map[string]string{"server": u.Server, "reason": dial.Reason(err)}}
+			f = &install.Finding{Code: codeSilent, Detail: u.Server + ": " + resolve.Reason(err), Fields: map[string]string{"server": u.Server, "reason": resolve.Reason(err)}}
 		}
 		res.Changed = res.Changed || changed
 		if f != nil {

@@ -172,7 +172,7 @@ func (a *azure) Head(ctx context.Context, bucket, key string) (Object, error) {
 }
 
 func (a *azure) Get(ctx context.Context, bucket, key string) (io.ReadCloser, error) {
-	resp, err := a.blob(bucket, key).DownloadStream(ctx, nil)
+	resp, err := a.blob(bucket, key).DownloadStream(content(ctx), nil)
 	if err != nil {
 		return nil, azureError(OpGet, bucket, err)
 	}

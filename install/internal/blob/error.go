@@ -84,6 +84,12 @@ func fromWire(op, bucket string, err error) (out *Error, ok bool) {
 		out.err, out.Text = err, "no answer in time"
 		return out, true
 	}
+	for _, limit := range []error{errLong, errSlow} {
+		if errors.Is(err, limit) {
+			out.Text = limit.Error()
+			return out, true
+		}
+	}
 	// The URL of a request may carry a signature: only its host is said.
 	inner := err
 	if ue, isURL := errors.AsType[*url.Error](err); isURL {

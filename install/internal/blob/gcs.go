@@ -208,7 +208,7 @@ func (g *gcs) Head(ctx context.Context, bucket, key string) (Object, error) {
 }
 
 func (g *gcs) Get(ctx context.Context, bucket, key string) (io.ReadCloser, error) {
-	resp, err := g.do(ctx, OpGet, bucket, http.MethodGet, g.objectURL(bucket, key, url.Values{"alt": {"media"}}), nil, nil)
+	resp, err := g.do(content(ctx), OpGet, bucket, http.MethodGet, g.objectURL(bucket, key, url.Values{"alt": {"media"}}), nil, nil)
 	if err != nil {
 		return nil, err
 	}

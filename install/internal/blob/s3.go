@@ -187,7 +187,7 @@ func (s *s3) Head(ctx context.Context, bucket, key string) (Object, error) {
 }
 
 func (s *s3) Get(ctx context.Context, bucket, key string) (io.ReadCloser, error) {
-	body, _, _, err := s.core.GetObject(ctx, bucket, key, minio.GetObjectOptions{})
+	body, _, _, err := s.core.GetObject(content(ctx), bucket, key, minio.GetObjectOptions{})
 	if err != nil {
 		return nil, s3Error(OpGet, bucket, err)
 	}

@@ -1,6 +1,7 @@
 package blob
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
@@ -16,6 +17,7 @@ const (
 	maxCA          = 1 << 20
 	dialTimeout    = 5 * time.Second
 	headerTimeout  = 30 * time.Second // until an answer begins
+	bodyTimeout    = 30 * time.Second // from then on
 	idleConnection = 30 * time.Second
 )
 
@@ -46,18 +48,23 @@ func (c *Clock) note(h http.Header) {
 	c.skew, c.seen = at.Sub(c.now()).Round(time.Second), true
 }
 
-// watch is a transport that notes what time the answers say.
+// watch is a transport that notes what time the answers say, and bounds them.
 type watch struct {
 	base  http.RoundTripper
 	clock *Clock
+	wait  time.Duration // from the beginning of an answer to its end
 }
 
 func (w watch) RoundTrip(r *http.Request) (*http.Response, error) {
-	resp, err := w.base.RoundTrip(r)
-	if err == nil {
-		w.clock.note(resp.Header)
+	ctx, cancel := context.WithCancelCause(r.Context())
+	resp, err := w.base.RoundTrip(r.WithContext(ctx))
+	if err != nil {
+		cancel(nil)
+		return nil, err
 	}
-	return resp, err
+	w.clock.note(resp.Header)
+	resp.Body = bound(ctx, cancel, resp, w.wait)
+	return resp, nil
 }
 
 // CloseIdleConnections lets http.Client close them.
@@ -78,7 +85,7 @@ func newTransport(ca string, insecure bool) (watch, error) {
 		}
 		conf.RootCAs = pool
 	}
-	return watch{clock: &Clock{now: time.Now}, base: &http.Transport{
+	return watch{clock: &Clock{now: time.Now}, wait: bodyTimeout, base: &http.Transport{
 		TLSClientConfig:       conf,
 		DialContext:           (&net.Dialer{Timeout: dialTimeout}).DialContext,
 		TLSHandshakeTimeout:   dialTimeout,

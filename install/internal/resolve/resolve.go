@@ -24,6 +24,8 @@ const (
 	udpSize = 1232
 	// tries is how often a question is sent over UDP, which loses packets.
 	tries = 2
+	// waits is how many times Wait one name may take, with the chain behind it.
+	waits = 4
 	// strays is how many foreign packets on our socket are passed over.
 	strays = 32
 	port   = "53"
@@ -104,13 +106,38 @@ func (c Client) once(ctx context.Context, network, server string, m *dns.Msg) (*
 	for range strays {
 		r, err := co.ReadMsg()
 		if err != nil {
-			return r, err
+			return r, badAnswer(err)
 		}
 		if r.Id == m.Id && r.Response {
 			return r, nil
 		}
 	}
-	return nil, errors.New("only foreign packets come back")
+	return nil, &FormError{Text: "only packets come back that answer another question"}
+}
+
+// FormError says that something came back which is no answer of DNS.
+type FormError struct{ Text string }
+
+func (e *FormError) Error() string { return "what answers does not speak DNS: " + e.Text }
+
+// Reason says in a few words why a server gave no answer.
+func Reason(err error) string {
+	if e, ok := errors.AsType[*FormError](err); ok {
+		return e.Error()
+	}
+	return dial.Reason(err)
+}
+
+// signature are the errors of TSIG, which callers look for.
+var signature = []error{dns.ErrSig, dns.ErrSecret, dns.ErrTime, dns.ErrKeyAlg, dns.ErrNoSig}
+
+// badAnswer tells a message that cannot be read from a connection that broke.
+func badAnswer(err error) error {
+	e, ok := errors.AsType[*dns.Error](err)
+	if !ok || slices.ContainsFunc(signature, func(s error) bool { return errors.Is(err, s) }) {
+		return err
+	}
+	return &FormError{Text: strings.TrimPrefix(e.Error(), "dns: ")}
 }
 
 // Answer is what a server says of a name.
@@ -123,8 +150,11 @@ type Answer struct {
 
 // Lookup asks server for the addresses of name (dns.TypeA or dns.TypeAAAA) and
 // follows CNAMEs, with more questions to the same server where it does not. A
-// chain that does not end is a *LoopError.
+// chain that does not end is a *LoopError, one that is followed too slowly a
+// timeout.
 func (c Client) Lookup(ctx context.Context, network, server, name string, qtype uint16) (Answer, error) {
+	ctx, cancel := context.WithTimeout(ctx, waits*c.Wait)
+	defer cancel()
 	at := clean(name)
 	var out Answer
 	for {
@@ -212,14 +242,20 @@ func Rcode(code int) string {
 	return fmt.Sprintf("RCODE %d", code)
 }
 
-// Show lists addresses for people.
+// maxShown bounds how many addresses are shown: one answer may hold thousands.
+const maxShown = 16
+
+// Show lists addresses for people, up to maxShown of them.
 func Show(list []netip.Addr) string {
 	if len(list) == 0 {
 		return "no address"
 	}
 	var out []string
-	for _, ip := range list {
+	for _, ip := range list[:min(len(list), maxShown)] {
 		out = append(out, ip.String())
+	}
+	if more := len(list) - maxShown; more > 0 {
+		out = append(out, fmt.Sprintf("and %d more", more))
 	}
 	return strings.Join(out, ", ")
 }

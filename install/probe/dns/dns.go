@@ -232,7 +232,7 @@ func (v *view) failed(name, proto string, err error) (again bool) {
 		v.add(codeLoop, name, err.Error(), map[string]string{"chain": strings.Join(loop.Chain, " -> ")})
 		return true
 	}
-	v.add(codeSilent, name, proto+": "+dial.Reason(err), map[string]string{"proto": proto, "reason": dial.Reason(err)})
+	v.add(codeSilent, name, proto+": "+resolve.Reason(err), map[string]string{"proto": proto, "reason": resolve.Reason(err)})
 	return false
 }
 

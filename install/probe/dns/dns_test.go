@@ -2,10 +2,14 @@ package dns
 
 import (
 	"context"
+	"fmt"
 	"maps"
+	"net"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/airlock-project/airlock/install"
 	"github.com/airlock-project/airlock/testdata/nameserver"
@@ -132,6 +136,66 @@ func TestForeignAnswer(t *testing.T) {
 	res, err := Probe{}.Run(t.Context(), install.Input{With: map[string]any{"records": []any{map[string]any{"name": host}}, "resolvers": []any{at}, "timeout": "100ms"}})
 	if err != nil || len(res.Findings) != 1 || res.Findings[0].Code != "DNS-07" {
 		t.Errorf("%+v, %v", res.Findings, err)
+	}
+}
+
+// What answers and speaks no DNS is there: no firewall need be opened for it.
+func TestGarbage(t *testing.T) {
+	p, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	go func() {
+		b := make([]byte, 512)
+		for {
+			_, from, err := p.ReadFrom(b)
+			if err != nil {
+				return
+			}
+			_, _ = p.WriteTo([]byte("hello"), from)
+		}
+	}()
+	res, err := Probe{}.Run(t.Context(), install.Input{With: map[string]any{"records": []any{map[string]any{"name": host}}, "resolvers": []any{p.LocalAddr().String()}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(res.Findings) != 1 || res.Findings[0].Code != "DNS-07" || !strings.Contains(res.Findings[0].Fields["reason"], "does not speak DNS") {
+		t.Errorf("findings %+v, want DNS-07 that says it is not DNS", res.Findings)
+	}
+}
+
+// An answer may hold thousands of addresses; a finding is for reading.
+func TestManyAddresses(t *testing.T) {
+	var records []string
+	for i := range 1000 {
+		records = append(records, fmt.Sprintf("%s. A 10.9.%d.%d", host, i/250, i%250))
+	}
+	at := nameserver.Start(t, long(nameserver.Zone(t, records...)))
+	res, err := Probe{}.Run(t.Context(), install.Input{With: map[string]any{"records": []any{map[string]any{"name": host, "addresses": []any{"10.1.2.3"}}}, "resolvers": []any{at}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(res.Findings) == 0 || len(res.Findings[0].Fields["got"]) > 400 || !strings.Contains(res.Findings[0].Fields["got"], "and 984 more") {
+		t.Errorf("findings %.600v, want the first addresses and how many more", res.Findings)
+	}
+}
+
+// TestSlowChain shows that a server which is only just in time each time, and
+// never at an end, is given up, with its name.
+func TestSlowChain(t *testing.T) {
+	var asked atomic.Int64
+	at := nameserver.Start(t, func(q dns.Question, r *dns.Msg, _ string) *dns.Msg {
+		time.Sleep(120 * time.Millisecond)
+		r.Answer = []dns.RR{&dns.CNAME{
+			Hdr:    dns.RR_Header{Name: q.Name, Rrtype: dns.TypeCNAME, Class: dns.ClassINET, Ttl: 1},
+			Target: fmt.Sprintf("x%d.example.", asked.Add(1)),
+		}}
+		return r
+	})
+	res, err := Probe{}.Run(t.Context(), install.Input{With: map[string]any{"records": []any{map[string]any{"name": host}}, "resolvers": []any{at}, "timeout": "200ms"}})
+	if err != nil || len(res.Findings) != 1 || res.Findings[0].Code != "DNS-07" || res.Findings[0].Fields["resolver"] != at {
+		t.Errorf("%+v, %v; want DNS-07 of %s", res.Findings, err, at)
 	}
 }
 
