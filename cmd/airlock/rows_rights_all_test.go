@@ -63,13 +63,12 @@ func without(rules []rbacv1.PolicyRule, verb, resource string) []rbacv1.PolicyRu
 	return out
 }
 
-// TestRowsRights: with exactly the rights that the first item of the phase asks
-// for, in a namespace that is there already, the rest of the phase passes; each
-// right that is taken away is named by it.
-func TestRowsRights(t *testing.T) {
+// backendMirror is a registry that holds the backend's image.
+func backendMirror(t *testing.T) (host, digest string) {
+	t.Helper()
 	mirror := httptest.NewServer(registry.New(registry.Logger(log.New(io.Discard, "", 0))))
-	defer mirror.Close()
-	host := strings.TrimPrefix(mirror.URL, "http://")
+	t.Cleanup(mirror.Close)
+	host = strings.TrimPrefix(mirror.URL, "http://")
 	ref, err := name.ParseReference(host+"/airlock/spacelift-backend:v4.3.0", name.Insecure)
 	if err != nil {
 		t.Fatal(err)
@@ -85,6 +84,24 @@ func TestRowsRights(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return host, sum.String()
+}
+
+// rightsGiven are the outputs of the rows before those about the cluster.
+func rightsGiven(kubeconfig, host, digest string) map[string]any {
+	return map[string]any{
+		"kubeconfig.file": kubeconfig, "image.backend.repository": host + "/airlock/spacelift-backend", "image.backend.tag": "v4.3.0", "image.backend.digest": digest,
+		"relocation.map": map[string]any{"apiVersion": "airlock/v1", "kind": "RelocationMap", "bundle": "sha256:" + strings.Repeat("b", 64), "target": host, "entries": []any{
+			map[string]any{"kind": "image", "source": "spacelift-backend:v4.3.0", "sourceDigest": digest, "target": host + "/airlock/spacelift-backend:v4.3.0", "digest": digest},
+		}},
+	}
+}
+
+// TestRowsRights: with exactly the rights that the first item of the phase asks
+// for, in a namespace that is there already, the rest of the phase passes; each
+// right that is taken away is named by it.
+func TestRowsRights(t *testing.T) {
+	host, sum := backendMirror(t)
 	box := cluster.Start(t, cluster.Options{Node: true, Mirror: host})
 	ns := box.Namespace(t)
 	class := &networkingv1.IngressClass{ObjectMeta: metav1.ObjectMeta{Name: "nginx"}, Spec: networkingv1.IngressClassSpec{Controller: "k8s.io/ingress-nginx"}}
@@ -104,12 +121,7 @@ func TestRowsRights(t *testing.T) {
 		"k8s.namespace": ns, "workers.kind": "docker", "hosts.server": netHost,
 		"pull.username": "puller", "pull.password": "password-of-the-puller",
 	}
-	given := map[string]any{
-		"kubeconfig.file": exact, "image.backend.repository": host + "/airlock/spacelift-backend", "image.backend.tag": "v4.3.0", "image.backend.digest": sum.String(),
-		"relocation.map": map[string]any{"apiVersion": "airlock/v1", "kind": "RelocationMap", "bundle": "sha256:" + strings.Repeat("b", 64), "target": host, "entries": []any{
-			map[string]any{"kind": "image", "source": "spacelift-backend:v4.3.0", "sourceDigest": sum.String(), "target": host + "/airlock/spacelift-backend:v4.3.0", "digest": sum.String()},
-		}},
-	}
+	given := rightsGiven(exact, host, sum)
 	preflight := func(t *testing.T, kubeconfig string, want install.State, says ...string) {
 		t.Helper()
 		got := runRow(t, row{
