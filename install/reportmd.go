@@ -36,6 +36,9 @@ func (rep *Report) Markdown() string {
 			markdownItem(p, item)
 		}
 	}
+	for _, line := range rep.Tree.lines() {
+		p("\n%s", escape(strings.TrimSpace(line)))
+	}
 	for _, w := range rep.Warnings {
 		p("\n**Warning:** %s", escape(w))
 	}

@@ -144,6 +144,9 @@ func (rep *Report) statusWords() string {
 		StatusDone: "done", StatusFailed: "a required item failed", StatusWaiting: "waiting for a person", StatusPartial: "done in part",
 		StatusSoFar: "selected items done; " + left, StatusPlanned: "planned; nothing was changed",
 	}[rep.Status]
+	if rep.Status == StatusWaiting && rep.Tree != nil {
+		words = "waiting for the GitOps controller or a person"
+	}
 	switch {
 	case rep.Interrupted != "":
 		words += "; the run was interrupted while " + rep.Interrupted + " was running"

@@ -139,7 +139,7 @@ func (s *screen) standing() string {
 		text += fmt.Sprintf(", %d failed", s.failed)
 	}
 	if s.waiting > 0 {
-		text += fmt.Sprintf(", %d waiting for a person", s.waiting)
+		text += fmt.Sprintf(", %d waiting", s.waiting)
 	}
 	return text
 }
