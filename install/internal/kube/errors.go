@@ -140,7 +140,12 @@ func (c *Client) Explain(err error) error {
 	case apierrors.IsForbidden(err):
 		return c.forbidden(err)
 	}
-	if _, ok := errors.AsType[*apierrors.StatusError](err); ok {
+	if s, ok := errors.AsType[*apierrors.StatusError](err); ok {
+		if text := clean(s.ErrStatus.Message); text != s.ErrStatus.Message {
+			s = &apierrors.StatusError{ErrStatus: *s.ErrStatus.DeepCopy()}
+			s.ErrStatus.Message = text
+			return s
+		}
 		return err
 	}
 	if reason, ok := untrusted(err); ok {
