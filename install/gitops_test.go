@@ -341,3 +341,73 @@ func TestGitOpsDryRun(t *testing.T) {
 		t.Error("a dry run wrote", err)
 	}
 }
+
+// TestGitOpsStays keeps what an earlier run wrote of an item that cannot be
+// rendered now: a controller may prune.
+func TestGitOpsStays(t *testing.T) {
+	s, p := newPantry(t)
+	for range 4 { // to the end, the change of another item's Secret included
+		s.run()
+		p.sync(t, s.opts.Render)
+	}
+	files := treeFiles(t, s.opts.Render)
+	if !strings.Contains(files["secrets/1-shelf/secret-key.yaml"], "b: \"\"") {
+		t.Fatal(files)
+	}
+	good := s.opts.Secret
+	s.opts.Secret = func(string) ([]byte, error) { return nil, errors.New("no such file") }
+	rep := s.run()
+	if len(rep.Tree.Waits) == 0 || rep.Tree.Waits[0].Item != "shelf" {
+		t.Error(rep.Tree.Waits)
+	}
+	for name, text := range treeFiles(t, s.opts.Render) {
+		if name != treeReadme && text != files[name] {
+			t.Errorf("%s: %s", name, cmp.Diff(files[name], text))
+		}
+		delete(files, name)
+	}
+	if len(files) > 0 {
+		t.Errorf("gone: %v", sortedNamesOf(files))
+	}
+	s.opts.Secret = good
+	s.run()
+	if got := treeFiles(t, s.opts.Render)["secrets/1-shelf/secret-key.yaml"]; !strings.Contains(got, "b: \"\"") {
+		t.Error("the change was taken back:", got)
+	}
+}
+
+// TestGitOpsPlace refuses the tree of another site, one in the state directory,
+// and a mark that claims what Airlock never writes.
+func TestGitOpsPlace(t *testing.T) {
+	s, _ := newPantry(t)
+	s.run()
+	before := treeFiles(t, s.opts.Render)
+	name := s.opts.Site.Name
+	s.opts.Site.Name = "elsewhere"
+	if _, err := s.try(t.Context()); err == nil || !strings.Contains(err.Error(), "is the tree of brewery at "+name) {
+		t.Error(err)
+	}
+	if d := cmp.Diff(before, treeFiles(t, s.opts.Render)); d != "" {
+		t.Error(d)
+	}
+	s.opts.Site.Name = name
+	tree := s.opts.Render
+	link := filepath.Join(t.TempDir(), "link")
+	if err := os.Symlink(s.opts.State, link); err != nil {
+		t.Fatal(err)
+	}
+	for _, dir := range []string{s.opts.State, filepath.Join(s.opts.State, "tree", "deep"), link} {
+		s.opts.Render = dir
+		if _, err := s.try(t.Context()); err == nil || !strings.Contains(err.Error(), "is in the state directory") {
+			t.Errorf("%s: %v", dir, err)
+		}
+	}
+	s.opts.Render = tree
+	mark := strings.Replace(before[treeMark], "\"README.md\"", "\".git/HEAD\"", 1)
+	if err := os.WriteFile(filepath.Join(tree, treeMark), []byte(mark), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.try(t.Context()); err == nil || !strings.Contains(err.Error(), "it is not what Airlock wrote") {
+		t.Error(err)
+	}
+}

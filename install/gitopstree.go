@@ -40,14 +40,18 @@ type growing struct {
 	report  Tree
 	items   []*branch
 	objects map[Object]*leaf
-	before  map[string]bool // overlays that were part of the tree: "item object"
-	turns   map[string]bool // those that are
+	before  map[string]bool                   // overlays that were part of the tree: "item object"
+	turns   map[string]bool                   // those that are
+	written func(name string) ([]byte, error) // a file of the tree as it is
 }
 
 // branch are the objects of an item.
 type branch struct {
 	dir    string
 	leaves []*leaf
+	// keeps says that not all of them could be rendered: what an earlier run wrote
+	// of the item stays. A controller that prunes would remove it from the cluster.
+	keeps bool
 }
 
 type leaf struct {
@@ -68,6 +72,7 @@ func (r *run) growTree(ctx context.Context) error {
 		return err
 	}
 	defer t.close() //nolint:errcheck // each file was closed by itself
+	g.written = t.read
 	for _, turn := range t.old.Turns {
 		g.before[turn] = true
 	}
@@ -90,7 +95,12 @@ func (r *run) growTree(ctx context.Context) error {
 	if err := ctx.Err(); err != nil || !some {
 		return err
 	}
-	g.report.Dir, g.report.Items = r.opts.Render, len(g.items)
+	g.report.Dir = r.opts.Render
+	for _, b := range g.items {
+		if len(b.leaves) > 0 {
+			g.report.Items++
+		}
+	}
 	if err := t.write(g); err != nil {
 		return fmt.Errorf("write %s: %w", r.opts.Render, err)
 	}
@@ -106,7 +116,14 @@ func (g *growing) item(ctx context.Context, n *node, dir string, wave int) {
 			g.report.Waits = append(g.report.Waits, w)
 		}
 	}
+	b := &branch{dir: dir}
+	defer func() {
+		if len(b.leaves) > 0 || b.keeps {
+			g.items = append(g.items, b)
+		}
+	}()
 	if why, err := g.skip(n, g.outputs); err != nil {
+		b.keeps = true
 		wait("whether it applies is not known: %s", err)
 		return
 	} else if why != "" {
@@ -114,10 +131,11 @@ func (g *growing) item(ctx context.Context, n *node, dir string, wave int) {
 	}
 	secrets, err := g.secretsOf(n)
 	if err != nil {
+		b.keeps = true
 		wait("%s", err)
 		return
 	}
-	b, hidden := &branch{dir: dir}, g.hidden(secrets)
+	hidden := g.hidden(secrets)
 	for _, s := range n.steps {
 		act, ok := g.renderer(s)
 		if !ok {
@@ -125,6 +143,7 @@ func (g *growing) item(ctx context.Context, n *node, dir string, wave int) {
 		}
 		list, why := g.step(ctx, n, s, act, secrets)
 		if why != "" {
+			b.keeps = true
 			wait("%s: %s", s.name, why)
 			continue
 		}
@@ -139,9 +158,6 @@ func (g *growing) item(ctx context.Context, n *node, dir string, wave int) {
 				wait("%s", why)
 			}
 		}
-	}
-	if len(b.leaves) > 0 {
-		g.items = append(g.items, b)
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
@@ -33,11 +34,17 @@ const (
 	maxTreeFiles = 50_000
 )
 
+// treeFile is a file that Airlock writes. The mark comes back out of Git: it must
+// not claim others.
+var treeFile = regexp.MustCompile(`^(README\.md|(secrets/)?\.gitignore|(secrets/)?([0-9]+-[^/]+/)?[a-z0-9][a-z0-9.-]*\.yaml)$`)
+
 // treeRecord is the content of treeMark.
 type treeRecord struct {
 	APIVersion string   `json:"apiVersion"`
 	Kind       string   `json:"kind"`
 	Files      []string `json:"files"`
+	Product    string   `json:"product,omitempty"`
+	Site       string   `json:"site,omitempty"`
 	Turns      []string `json:"turns,omitempty"` // changes to objects of other items that are part of the tree
 }
 
@@ -69,7 +76,7 @@ func openTree(dir string) (*openedTree, error) {
 		if err == nil {
 			err = json.Unmarshal(raw, &t.old)
 		}
-		if err == nil && (t.old.Kind != "GitOpsTree" || slices.ContainsFunc(t.old.Files, func(s string) bool { return !fs.ValidPath(s) })) {
+		if err == nil && (t.old.Kind != "GitOpsTree" || slices.ContainsFunc(t.old.Files, func(s string) bool { return !treeFile.MatchString(s) })) {
 			err = errors.New("it is not what Airlock wrote")
 		}
 	}
@@ -96,7 +103,57 @@ func (r *run) treeUsable() error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(t.foreign(nil), t.close())
+	return errors.Join(r.treeApart(), t.another(r.checklist.Product, r.opts.Site.Name), t.foreign(nil), t.close())
+}
+
+// treeApart refuses a tree in the state directory: one is for Git, the other is
+// not.
+func (r *run) treeApart() error {
+	resolved := func(dir string) (string, error) {
+		dir, err := filepath.Abs(dir)
+		if err != nil {
+			return "", err
+		}
+		for rest := ""; ; dir, rest = filepath.Dir(dir), filepath.Join(filepath.Base(dir), rest) {
+			if real, err := filepath.EvalSymlinks(dir); err == nil {
+				return filepath.Join(real, rest), nil
+			} else if !errors.Is(err, fs.ErrNotExist) || dir == filepath.Dir(dir) {
+				return "", err
+			}
+		}
+	}
+	dir, err1 := resolved(r.opts.Render)
+	state, err2 := resolved(r.opts.State)
+	if err := errors.Join(err1, err2); err != nil {
+		return err
+	}
+	if rel, err := filepath.Rel(state, dir); err == nil && filepath.IsLocal(rel) {
+		return fmt.Errorf("%s is in the state directory, which is not for Git: give another directory with --render-to", r.opts.Render)
+	}
+	return nil
+}
+
+// another refuses the tree of another product or site, whose objects a run would
+// take away.
+func (t *openedTree) another(product, site string) error {
+	o := t.old
+	if o.Kind == "" || o.Product == "" || o.Product == product && o.Site == site {
+		return nil
+	}
+	return fmt.Errorf("%s is the tree of %s at %s: give a directory of its own with --render-to", t.dir, printable(o.Product), printable(o.Site))
+}
+
+// read is a file of the tree as an earlier run left it.
+func (t *openedTree) read(name string) ([]byte, error) {
+	if t.root == nil || !slices.Contains(t.old.Files, name) {
+		return nil, fs.ErrNotExist
+	}
+	f, err := t.root.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	data, err := io.ReadAll(io.LimitReader(f, maxTreeMark))
+	return data, errors.Join(err, f.Close())
 }
 
 // foreign refuses files of others where those of the tree are, or will be.
@@ -176,7 +233,12 @@ func (t *openedTree) write(g *growing) error {
 	for turn := range g.turns {
 		turns = append(turns, turn)
 	}
+	if slices.ContainsFunc(g.items, func(b *branch) bool { return b.keeps }) {
+		turns = append(turns, t.old.Turns...) // they may be in what stays
+	}
 	slices.Sort(turns)
+	turns = slices.Compact(turns)
+	t.old.Product, t.old.Site = g.checklist.Product, g.opts.Site.Name
 	if err := t.mark(both, t.old.Turns); err != nil {
 		return err
 	}
@@ -203,7 +265,7 @@ func sortedNames(files map[string][]byte) []string {
 }
 
 func (t *openedTree) mark(files, turns []string) error {
-	raw, err := json.MarshalIndent(treeRecord{manifests.APIVersion, "GitOpsTree", files, turns}, "", "  ")
+	raw, err := json.MarshalIndent(treeRecord{manifests.APIVersion, "GitOpsTree", files, t.old.Product, t.old.Site, turns}, "", "  ")
 	if err != nil {
 		return err
 	}
@@ -284,6 +346,15 @@ func (g *growing) files() (map[string][]byte, error) {
 				out[path.Join(b.dir, name)] = data
 			}
 		}
+		if b.keeps {
+			var err error
+			if plain, err = g.stay(out, b.dir, plain); err != nil {
+				return nil, err
+			}
+			if secret, err = g.stay(out, path.Join(treeSecrets, b.dir), secret); err != nil {
+				return nil, err
+			}
+		}
 		if len(plain) > 0 {
 			open = append(open, b.dir)
 			out[path.Join(b.dir, treeIndex)] = kustomization(plain)
@@ -307,6 +378,34 @@ func (g *growing) files() (map[string][]byte, error) {
 	out[treeIgnore] = []byte(ignore)
 	out[treeReadme] = g.readme(open)
 	return out, nil
+}
+
+// stay adds to the files of a directory what its index names in the tree as it
+// is, and returns what the next index names.
+func (g *growing) stay(out map[string][]byte, dir string, names []string) ([]string, error) {
+	index, err := g.written(path.Join(dir, treeIndex))
+	if errors.Is(err, fs.ErrNotExist) {
+		return names, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	for line := range strings.Lines(string(index)) {
+		name, ok := strings.CutPrefix(strings.TrimSpace(line), "- ")
+		if !ok || slices.Contains(names, name) {
+			continue
+		}
+		data, err := g.written(path.Join(dir, name))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		out[path.Join(dir, name)] = data
+		names = append(names, name)
+	}
+	return names, nil
 }
 
 // kustomization lists files or directories in the order in which they are

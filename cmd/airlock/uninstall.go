@@ -159,7 +159,7 @@ func (u *uninstaller) plan(ctx context.Context, kept []install.Kept) (removalPla
 		if k.IsRelease() {
 			var r helm.Removed
 			r, err = helm.Uninstall(ctx, u.release(k.Object, true))
-			there = r.Revision > 0
+			there, reason = r.Revision > 0, cmp.Or(r.Reason, reason)
 		} else {
 			there, reason, err = u.objects.Look(ctx, k.Object)
 		}
@@ -183,7 +183,7 @@ func (u *uninstaller) remove(ctx context.Context, k install.Kept) (bool, string,
 	if err != nil || r.Revision > 0 {
 		return err == nil, "", err
 	}
-	return false, "it is gone", nil
+	return false, cmp.Or(r.Reason, "it is gone"), nil
 }
 
 func printRemoval(w io.Writer, p removalPlan) {

@@ -622,6 +622,41 @@ func TestUninstall(t *testing.T) {
 	}
 }
 
+// TestUninstallForeign leaves releases that Airlock did not make.
+func TestUninstallForeign(t *testing.T) {
+	for name, c := range map[string]struct {
+		prior func(f *fake)
+		want  string
+	}{
+		"others": {func(f *fake) { f.store(t, 1, release.StatusDeployed, nil, time.Now()) }, "it was made by others"},
+		"before": {func(f *fake) {
+			f.store(t, 1, release.StatusSuperseded, nil, time.Now())
+			f.store(t, 2, release.StatusDeployed, map[string]string{labelRevision: "2"}, time.Now())
+		}, "it was there before the installation"},
+		"upgraded by others": {func(f *fake) {
+			f.store(t, 1, release.StatusSuperseded, map[string]string{labelRevision: "1"}, time.Now())
+			f.store(t, 2, release.StatusDeployed, map[string]string{labelRevision: "1"}, time.Now())
+		}, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newFake()
+			c.prior(f)
+			before, err := storage.Init(f.memory).History("prod")
+			if err != nil {
+				t.Fatal(err)
+			}
+			out, err := Uninstall(t.Context(), Removal{Kubeconfig: "/k", Release: "prod", Namespace: "apps", open: f.open})
+			if err != nil || out.Reason != c.want || out.Revision > 0 != (c.want == "") {
+				t.Errorf("%+v, %v", out, err)
+			}
+			after, _ := storage.Init(f.memory).History("prod")
+			if kept := len(after) == len(before); kept != (c.want != "") {
+				t.Errorf("kept %v: %d revisions of %d", kept, len(after), len(before))
+			}
+		})
+	}
+}
+
 // TestObjects renders for sites where something else applies.
 func TestObjects(t *testing.T) {
 	out, err := objects(t.Context(), carry(t, demoChart(), ""), input(t, map[string]any{"kubeconfig": ""}))

@@ -3,6 +3,7 @@ package helm
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/airlock-project/airlock/bundle/chart"
@@ -26,14 +27,16 @@ type Removal struct {
 
 // Removed is what a removal took away, or would.
 type Removed struct {
-	Revision int    // the newest; 0 if there was no release
+	Revision int    // the newest; 0 if there is nothing to remove
+	Reason   string // why there is nothing: the release is somebody else's; "" if there is none
 	Status   string // before
 	Objects  []Ref
 	Kept     []Ref // by their annotation helm.sh/resource-policy
 }
 
 // Uninstall removes a release with its history, whatever state it is in, and
-// waits until its objects are gone. A release that is not there is no error. What
+// waits until its objects are gone. A release that is not there is no error, and
+// one that others made, or that was there before Airlock upgraded it, stays. What
 // Helm never removes stays: CustomResourceDefinitions of a chart's crds
 // directory, objects that say so, and the namespace.
 func Uninstall(ctx context.Context, o Removal) (Removed, error) {
@@ -48,6 +51,9 @@ func Uninstall(ctx context.Context, o Removal) (Removed, error) {
 	history, err := s.history(o.Release)
 	if err != nil || len(history) == 0 {
 		return Removed{}, err
+	}
+	if reason := foreign(history); reason != "" {
+		return Removed{Reason: reason}, nil
 	}
 	last := history[len(history)-1]
 	out := Removed{Revision: last.Version, Status: last.Info.Status.String()}
@@ -68,6 +74,19 @@ func Uninstall(ctx context.Context, o Removal) (Removed, error) {
 		return out, fmt.Errorf("uninstall release %s: %s", o.Release, kube.Clean(err.Error()))
 	}
 	return out, nil
+}
+
+// foreign says why a release is not Airlock's to remove. Helm hands labels on from
+// one revision to the next, so an upgrade by others changes nothing.
+func foreign(history []*release.Release) string {
+	labelled := func(r *release.Release) bool { return r.Labels[labelRevision] != "" }
+	switch {
+	case !slices.ContainsFunc(history, labelled):
+		return "it was made by others"
+	case !labelled(history[0]) && history[0].Version == 1:
+		return "it was there before the installation"
+	}
+	return ""
 }
 
 // read sorts the objects of a revision that are there.

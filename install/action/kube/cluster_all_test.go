@@ -10,6 +10,7 @@ import (
 	"github.com/airlock-project/airlock/install"
 	"github.com/airlock-project/airlock/testdata/cluster"
 	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 )
@@ -140,4 +141,45 @@ func TestRealApply(t *testing.T) {
 	if _, err := box.Clientset.CoreV1().ConfigMaps(other).Patch(t.Context(), "m", types.MergePatchType, []byte(`{"metadata":{"finalizers":null}}`), metav1.PatchOptions{}); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// TestRealRemoval leaves a namespace that holds what a person put there, be it no
+// pod, or that cannot be looked at.
+func TestRealRemoval(t *testing.T) {
+	ns := box.Namespace(t) + "-ours"
+	object := install.Object{APIVersion: "v1", Kind: "Namespace", Name: ns}
+	res, err := Apply{}.Apply(t.Context(), install.Input{With: map[string]any{"kubeconfig": box.Kubeconfig, "objects": []any{
+		map[string]any{"apiVersion": "v1", "kind": "Namespace", "metadata": map[string]any{"name": ns}},
+	}}})
+	check(t, "namespace", Apply{}, res, err)
+	_, err = box.Clientset.CoreV1().Secrets(ns).Create(t.Context(), &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: "of-a-person"}}, metav1.CreateOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	remove := func(kubeconfig string, removed bool, want string) {
+		t.Helper()
+		r, err := OpenRemoval(t.Context(), kubeconfig, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, reason, err := r.Remove(t.Context(), object)
+		if err != nil || got != removed || reason != want {
+			t.Errorf("removed %v: %q, %v", got, reason, err)
+		}
+	}
+	remove(box.Kubeconfig, false, "it still holds secrets "+ns+"/of-a-person")
+	some := box.User(t, "remover", rbacv1.PolicyRule{APIGroups: []string{""}, Resources: []string{"namespaces"}, Verbs: []string{"get", "delete"}},
+		rbacv1.PolicyRule{APIGroups: []string{""}, Resources: []string{"pods", "persistentvolumeclaims"}, Verbs: []string{"list"}})
+	r, err := OpenRemoval(t.Context(), some, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, reason, err := r.Remove(t.Context(), object); err != nil || got || !strings.HasPrefix(reason, "it still holds objects that cannot be seen: user remover may not list ") {
+		t.Errorf("removed %v: %q, %v", got, reason, err)
+	}
+	if err := box.Clientset.CoreV1().Secrets(ns).Delete(t.Context(), "of-a-person", metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	remove(box.Kubeconfig, true, "")
+	remove(box.Kubeconfig, false, "it is gone")
 }

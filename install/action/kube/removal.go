@@ -80,17 +80,11 @@ func named(o install.Object) *unstructured.Unstructured {
 func (r *Removal) inUse(ctx context.Context, o install.Object) (string, error) {
 	switch {
 	case o.APIVersion == "v1" && o.Kind == "Namespace":
-		for _, kind := range []schema.GroupVersionResource{{Version: "v1", Resource: "pods"}, {Version: "v1", Resource: "persistentvolumeclaims"}} {
-			list, err := r.client.Dynamic().Resource(kind).Namespace(o.Name).List(ctx, metav1.ListOptions{Limit: 20})
-			if err != nil {
-				return "", fmt.Errorf("list %s of %s: %w", kind.Resource, o.Name, r.client.Explain(err))
-			}
-			for i := range list.Items {
-				if list.Items[i].GetDeletionTimestamp() == nil {
-					return fmt.Sprintf("it still holds %s", cluster.Name(&list.Items[i])), nil
-				}
-			}
+		held, err := r.client.Holds(ctx, o.Name)
+		if err != nil || held == "" {
+			return "", err
 		}
+		return "it still holds " + held, nil
 	case isCRD(named(o)):
 		return r.instances(ctx, o)
 	}

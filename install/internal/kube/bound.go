@@ -2,10 +2,17 @@ package kube
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net/http"
+	"net/url"
+	"strconv"
+	"sync/atomic"
 	"time"
+
+	"k8s.io/client-go/rest"
 )
 
 const (
@@ -13,23 +20,108 @@ const (
 	requestTime = 60 * time.Second
 	// maxAnswer bounds an answer: 5,000 pods have some 60 MB.
 	maxAnswer = 128 << 20
+	// maxRetry, in seconds, is how late a server may want to be asked again; a
+	// client asks at most ten times.
+	maxRetry = 10
 )
 
-// bounded ends every request in time and every answer at a size.
+// bounded ends every request in time, also where a login plugin hangs, and every
+// answer at a size. It follows no redirect: credentials are for one server.
 type bounded struct{ next http.RoundTripper }
 
+// RoundTrip implements http.RoundTripper.
 func (b bounded) RoundTrip(req *http.Request) (*http.Response, error) {
-	if q := req.URL.Query(); q.Get("watch") == "true" || q.Get("watch") == "1" || q.Get("follow") == "true" {
-		return b.next.RoundTrip(req)
+	ctx, end := req.Context(), context.CancelFunc(func() {})
+	left := int64(math.MaxInt64)
+	if q := req.URL.Query(); q.Get("watch") != "true" && q.Get("watch") != "1" && q.Get("follow") != "true" {
+		ctx, end = context.WithTimeout(ctx, requestTime)
+		left = maxAnswer
 	}
-	ctx, cancel := context.WithTimeout(req.Context(), requestTime)
-	resp, err := b.next.RoundTrip(req.WithContext(ctx))
+	resp, err := b.answer(req.WithContext(ctx))
+	if err == nil {
+		err = elsewhere(resp)
+	}
 	if err != nil {
-		cancel()
+		end()
 		return nil, err
 	}
-	resp.Body = &body{ReadCloser: resp.Body, left: maxAnswer, end: cancel}
+	if s, err := strconv.Atoi(resp.Header.Get("Retry-After")); err != nil || s > maxRetry {
+		resp.Header.Del("Retry-After") // clients wait as long as they are told
+	}
+	resp.Body = &body{ReadCloser: resp.Body, left: left, end: end}
 	return resp, nil
+}
+
+// answer is the next transport's, which knows no end while it waits for a plugin.
+func (b bounded) answer(req *http.Request) (*http.Response, error) {
+	type answered struct {
+		resp *http.Response
+		err  error
+	}
+	var sent atomic.Bool
+	ctx := context.WithValue(req.Context(), sentKey{}, &sent)
+	done := make(chan answered, 1)
+	go func() {
+		resp, err := b.next.RoundTrip(req.WithContext(ctx)) //nolint:bodyclose // whoever receives it does
+		done <- answered{resp, err}
+	}()
+	select {
+	case a := <-done:
+		return a.resp, a.err
+	case <-ctx.Done():
+	}
+	go func() {
+		if a := <-done; a.err == nil {
+			_ = a.resp.Body.Close() // nobody waits for it any more
+		}
+	}()
+	if !sent.Load() && errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		return nil, fmt.Errorf("getting credentials: it gave none within %s", requestTime)
+	}
+	return nil, ctx.Err()
+}
+
+// sentKey is the key under which a request says whether it was sent.
+type sentKey struct{}
+
+// sending notes that a request has its credentials.
+type sending struct{ next http.RoundTripper }
+
+// RoundTrip implements http.RoundTripper.
+func (s sending) RoundTrip(req *http.Request) (*http.Response, error) {
+	if sent, ok := req.Context().Value(sentKey{}).(*atomic.Bool); ok {
+		sent.Store(true)
+	}
+	return s.next.RoundTrip(req)
+}
+
+// elsewhere refuses a redirect: the transport would add the credentials for
+// whatever host it names, and over plain HTTP too.
+func elsewhere(resp *http.Response) error {
+	to := resp.Header.Get("Location")
+	if resp.StatusCode < 300 || resp.StatusCode > 399 || to == "" {
+		return nil
+	}
+	_ = resp.Body.Close() // it is not read
+	if u, err := url.Parse(to); err == nil && u.Host != "" {
+		to = u.Scheme + "://" + u.Host
+	}
+	return fmt.Errorf("it redirects to %s, which is not followed with credentials: give the server's own address in the kubeconfig", clean(to))
+}
+
+// ready is a configuration whose transport has all that a connection needs and is
+// bounded: whoever makes clients of it, such as Helm, gets the same.
+func ready(cfg *rest.Config) (*rest.Config, error) {
+	cfg.Wrap(func(next http.RoundTripper) http.RoundTripper { return sending{next} })
+	next, err := rest.TransportFor(cfg)
+	if err != nil {
+		return nil, err
+	}
+	out := rest.AnonymousClientConfig(cfg)
+	out.TLSClientConfig, out.Proxy, out.Dial = rest.TLSClientConfig{}, nil, nil
+	out.WarningHandlerWithContext = cfg.WarningHandlerWithContext
+	out.Transport, out.WrapTransport = bounded{next}, nil
+	return out, nil
 }
 
 // body is an answer that ends at its limit with an error, not as if it were whole.

@@ -147,6 +147,14 @@ func checkCluster(c *clientcmdapi.Cluster) error {
 	case c.InsecureSkipTLSVerify:
 		return errors.New("it has insecure-skip-tls-verify; give the cluster's authority as certificate-authority-data instead")
 	}
+	if c.ProxyURL == "" {
+		return nil
+	}
+	// The library quotes what it does not take, and that may hold a password.
+	switch p, err := url.Parse(c.ProxyURL); {
+	case err != nil || p.Host == "" || p.Scheme != "http" && p.Scheme != "https" && p.Scheme != "socks5":
+		return errors.New("its proxy-url is not a URL such as http://host:3128 (http, https or socks5)")
+	}
 	return nil
 }
 

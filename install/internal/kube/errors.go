@@ -7,10 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"net/url"
 	"regexp"
 	"slices"
 	"strings"
+	"unicode"
 
 	"github.com/airlock-project/airlock/install/internal/dial"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -140,7 +142,16 @@ func (c *Client) Explain(err error) error {
 	case apierrors.IsForbidden(err):
 		return c.forbidden(err)
 	}
-	if _, ok := errors.AsType[*apierrors.StatusError](err); ok {
+	if s, ok := errors.AsType[*apierrors.StatusError](err); ok {
+		switch s.ErrStatus.Code {
+		case http.StatusTooManyRequests, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
+			return &UnreachableError{c.server, clean(fmt.Sprintf("it answers %d %s: %s", s.ErrStatus.Code, http.StatusText(int(s.ErrStatus.Code)), s.ErrStatus.Message))}
+		}
+		if text := clean(s.ErrStatus.Message); text != s.ErrStatus.Message {
+			s = &apierrors.StatusError{ErrStatus: *s.ErrStatus.DeepCopy()}
+			s.ErrStatus.Message = text
+			return s
+		}
 		return err
 	}
 	if reason, ok := untrusted(err); ok {
@@ -232,13 +243,13 @@ func containsSlash(s string) bool { return strings.ContainsRune(s, '/') }
 const maxText = 600
 
 // clean makes outside text fit for a message: one line, no control characters,
-// bounded.
+// none that turn its direction, bounded.
 func clean(s string) string {
 	s = strings.Map(func(r rune) rune {
 		switch {
 		case r == '\n' || r == '\t' || r == '\r':
 			return ' '
-		case r < ' ' || r == 0x7f || r >= 0x80 && r < 0xa0 || r == 0x2028 || r == 0x2029:
+		case r < ' ' || r == 0x7f || r >= 0x80 && r < 0xa0 || r == 0x2028 || r == 0x2029 || unicode.Is(unicode.Bidi_Control, r):
 			return -1
 		}
 		return r

@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"sync"
 
+	"github.com/airlock-project/airlock/bundle/regular"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -56,6 +57,14 @@ func Open(ctx context.Context, c Config) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
+	for _, user := range raw.AuthInfos { // one; the library would read a pipe or a device too
+		if user.TokenFile == "" {
+			continue
+		}
+		if _, err := regular.Read(user.TokenFile, maxMaterial); err != nil {
+			return nil, &ConfigError{c.Kubeconfig, "its tokenFile " + clean(user.TokenFile) + " cannot be read: " + cause(err)}
+		}
+	}
 	cfg, err := clientcmd.NewDefaultClientConfig(*raw, &clientcmd.ConfigOverrides{}).ClientConfig()
 	if err != nil {
 		return nil, &ConfigError{c.Kubeconfig, plain(err)}
@@ -70,7 +79,9 @@ func Open(ctx context.Context, c Config) (*Client, error) {
 	// The typed client would speak protobuf, and the dynamic one cannot.
 	cfg.ContentType, cfg.AcceptContentTypes = runtime.ContentTypeJSON, runtime.ContentTypeJSON
 	cfg.WarningHandlerWithContext = rest.NoWarnings{}
-	cfg.Wrap(func(next http.RoundTripper) http.RoundTripper { return bounded{next} })
+	if cfg, err = ready(cfg); err != nil {
+		return nil, &ConfigError{c.Kubeconfig, plain(err)}
+	}
 	client := &Client{raw: *raw, rest: cfg, server: u.Host, mappings: make(map[schema.GroupVersionKind]*meta.RESTMapping)}
 	if client.http, err = rest.HTTPClientFor(cfg); err != nil {
 		return nil, &ConfigError{c.Kubeconfig, plain(err)}
@@ -84,7 +95,8 @@ func Open(ctx context.Context, c Config) (*Client, error) {
 	return client, nil
 }
 
-// REST returns a copy of the configuration that the clients use.
+// REST returns a copy of the configuration that the clients use. The credentials
+// are in its transport.
 func (c *Client) REST() *rest.Config { return rest.CopyConfig(c.rest) }
 
 // Dynamic is the client for objects of any kind.
