@@ -371,11 +371,12 @@ func (g *growing) files() (map[string][]byte, error) {
 	}
 	// Nothing gets into Git but what is listed here: other steps may write below
 	// the same directory, and charts hold Secrets.
-	ignore := "/*\n!/" + treeMark + "\n!/" + treeIgnore + "\n!/" + treeReadme + "\n!/" + treeIndex + "\n"
+	var ignore strings.Builder
+	ignore.WriteString("/*\n!/" + treeMark + "\n!/" + treeIgnore + "\n!/" + treeReadme + "\n!/" + treeIndex + "\n")
 	for _, dir := range open {
-		ignore += "!/" + dir + "/\n"
+		ignore.WriteString("!/" + dir + "/\n")
 	}
-	out[treeIgnore] = []byte(ignore)
+	out[treeIgnore] = []byte(ignore.String())
 	out[treeReadme] = g.readme(open)
 	return out, nil
 }

@@ -156,7 +156,7 @@ func TestGitOpsCluster(t *testing.T) {
 		raw, err := os.ReadFile(path)
 		in := strings.HasPrefix(path, filepath.Join(tree, "secrets")+string(filepath.Separator))
 		docs := [][]byte{raw}
-		for _, word := range bytes.Fields(raw) { // data of a Secret is base64 of base64
+		for word := range bytes.FieldsSeq(raw) { // data of a Secret is base64 of base64
 			if plain, err := base64.StdEncoding.DecodeString(string(word)); err == nil {
 				docs = append(docs, plain)
 			}

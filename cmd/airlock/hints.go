@@ -45,13 +45,13 @@ func (l line) outFlag(path string) string {
 			break
 		}
 	}
-	for _, name := range names {
-		if f := l.cmd.Flags().Lookup(name); f.Shorthand != "" {
-			return "-" + f.Shorthand
-		}
-		return "--" + name
+	if len(names) == 0 {
+		return ""
 	}
-	return ""
+	if f := l.cmd.Flags().Lookup(names[0]); f.Shorthand != "" {
+		return "-" + f.Shorthand
+	}
+	return "--" + names[0]
 }
 
 // source finds out what names a path: a flag, an argument (then flag is empty),

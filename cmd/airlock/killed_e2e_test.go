@@ -81,7 +81,9 @@ func (e *box) killed(t *testing.T, f *fullRun, b opened, pending string) {
 	if err := cmd.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
-	<-ended
+	if err := <-ended; err == nil {
+		t.Fatal("the killed installation ended in order")
+	}
 	if got := e.history(t); len(got) == 0 || !strings.HasSuffix(got[len(got)-1], " "+pending) {
 		t.Fatalf("helm history after the kill: %q; %s", got, said())
 	}

@@ -33,19 +33,19 @@ func rights() (inside, whole []rbacv1.PolicyRule) {
 	}
 	const all = "get list create patch delete"
 	return []rbacv1.PolicyRule{
-			rule("get patch", "", "namespaces"),
-			rule(all+" update", "", "secrets"),
-			rule(all, "", "configmaps", "services", "serviceaccounts"),
-			rule(all, "apps", "deployments"),
-			rule(all, "networking.k8s.io", "ingresses"),
-			rule(all, "batch", "jobs"),
-			rule("get list", "", "pods"),
-			rule("get list", "apps", "replicasets"),
-			rule("list", "", "events", "resourcequotas"),
-			rule("get", "", "pods/log"),
-		}, []rbacv1.PolicyRule{
-			rule("list", "networking.k8s.io", "ingressclasses"),
-		}
+		rule("get patch", "", "namespaces"),
+		rule(all+" update", "", "secrets"),
+		rule(all, "", "configmaps", "services", "serviceaccounts"),
+		rule(all, "apps", "deployments"),
+		rule(all, "networking.k8s.io", "ingresses"),
+		rule(all, "batch", "jobs"),
+		rule("get list", "", "pods"),
+		rule("get list", "apps", "replicasets"),
+		rule("list", "", "events", "resourcequotas"),
+		rule("get", "", "pods/log"),
+	}, []rbacv1.PolicyRule{
+		rule("list", "networking.k8s.io", "ingressclasses"),
+	}
 }
 
 // without takes a verb on a resource away.
