@@ -32,7 +32,7 @@ func rights() (inside, whole []rbacv1.PolicyRule) {
 		return rbacv1.PolicyRule{Verbs: strings.Fields(verbs), APIGroups: []string{group}, Resources: resources}
 	}
 	const all = "get list create patch delete"
-	return []rbacv1.PolicyRule{
+	inside = []rbacv1.PolicyRule{
 		rule("get patch", "", "namespaces"),
 		rule(all+" update", "", "secrets"),
 		rule(all, "", "configmaps", "services", "serviceaccounts"),
@@ -43,9 +43,8 @@ func rights() (inside, whole []rbacv1.PolicyRule) {
 		rule("get list", "apps", "replicasets"),
 		rule("list", "", "events", "resourcequotas"),
 		rule("get", "", "pods/log"),
-	}, []rbacv1.PolicyRule{
-		rule("list", "networking.k8s.io", "ingressclasses"),
 	}
+	return inside, []rbacv1.PolicyRule{rule("list", "networking.k8s.io", "ingressclasses")}
 }
 
 // without takes a verb on a resource away.
