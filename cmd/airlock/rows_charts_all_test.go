@@ -287,6 +287,14 @@ func gatewayChart(t *testing.T, old bool) bundle.Source {
 // gateway deploys the Spacelift chart with and without a gateway in it.
 func (c *chartRows) gateway(t *testing.T) {
 	ns, old := c.Namespace(t), c.Namespace(t)
+	for _, where := range []string{ns, old} { // create-kubernetes-secrets was here
+		for _, secret := range []string{"spacelift-shared", "spacelift-server", "spacelift-drain"} {
+			o := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: secret}, StringData: map[string]string{"KEY": "value"}}
+			if _, err := c.Clientset.CoreV1().Secrets(where).Create(t.Context(), o, metav1.CreateOptions{}); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
 	in := map[string]any{"hosts.server": netHost, "hosts.vcs_gateway": "localhost", "k8s.namespace": ns, "ingress.class": "nginx"}
 	c.run(t, "deploy-helm-chart", in, []row{
 		{name: "chart", more: []bundle.Source{gatewayChart(t, false)}, want: install.StatePass},
