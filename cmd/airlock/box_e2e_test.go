@@ -193,6 +193,7 @@ func (e *box) forward(t *testing.T, to string) string {
 				}
 				defer out.Close()
 				// What a side that hung up does not get, the other end sees as an end.
+				// What is forwarded ends when one side ends, in whatever way.
 				go func() { _, _ = io.Copy(out, in); _ = out.(*net.TCPConn).CloseWrite() }()
 				_, _ = io.Copy(in, out)
 			}()

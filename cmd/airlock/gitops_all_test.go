@@ -17,7 +17,6 @@ import (
 	"github.com/airlock-project/airlock/install"
 	"github.com/airlock-project/airlock/manifests"
 	"github.com/airlock-project/airlock/testdata/cluster"
-	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -96,7 +95,7 @@ func TestGitOpsCluster(t *testing.T) {
 	r := row{
 		item: "deploy-helm-chart", more: []bundle.Source{rowChart(t)},
 		inputs: map[string]any{"k8s.namespace": ns, "workers.kind": "docker", "hosts.server": netHost, "pull.username": "puller", "pull.password": password},
-		given:  rightsGiven(looker, host, digest),
+		given:  backendGiven(looker, host, digest),
 	}
 	c := rowChecklist(t, r)
 	rows := []string{"create-kubernetes-namespace", "image-pull-credentials"}
@@ -181,12 +180,7 @@ func TestGitOpsCluster(t *testing.T) {
 	}
 	// Secrets by a person who may; those of other rows are given.
 	argo.sync(t, filepath.Join(tree, "secrets"))
-	for _, secret := range []string{"spacelift-shared", "spacelift-server", "spacelift-drain"} {
-		o := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: secret}, StringData: map[string]string{"KEY": "value"}}
-		if _, err := box.Clientset.CoreV1().Secrets(ns).Create(t.Context(), o, metav1.CreateOptions{FieldManager: "tester"}); err != nil {
-			t.Fatal(err)
-		}
-	}
+	backendSecrets(t, box, ns)
 	ready(t, box, ns, "spacelift-server", "spacelift-drain")
 	passed := map[string]install.State{
 		"create-kubernetes-namespace": install.StatePass, "image-pull-credentials": install.StatePass, "deploy-helm-chart": install.StatePass,

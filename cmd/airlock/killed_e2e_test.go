@@ -75,7 +75,7 @@ func (e *box) killed(t *testing.T, f *fullRun, b opened, pending string) {
 	case err := <-ended:
 		t.Fatalf("the installation ended: %v: %s", err, said())
 	case <-time.After(2 * time.Minute):
-		_ = cmd.Process.Kill()
+		_ = cmd.Process.Kill() // it may have ended just now; the test has failed already
 		t.Fatalf("nothing is pulled: %s", said())
 	}
 	if err := cmd.Process.Kill(); err != nil {

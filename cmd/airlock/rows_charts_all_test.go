@@ -122,8 +122,15 @@ func hook(t *testing.T) (url, caBundle string) {
 		var in struct {
 			Request struct{ UID string }
 		}
-		_ = json.NewDecoder(r.Body).Decode(&in)
-		_ = json.NewEncoder(w).Encode(map[string]any{"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "response": map[string]any{"uid": in.Request.UID, "allowed": true}})
+		if err := json.NewDecoder(r.Body).Decode(&in); err != nil {
+			t.Errorf("the review: %v", err)
+		}
+		w.Header().Set("Content-Type", "application/json")
+		raw, err := json.Marshal(map[string]any{"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "response": map[string]any{"uid": in.Request.UID, "allowed": true}})
+		if err != nil {
+			t.Error(err)
+		}
+		_, _ = w.Write(raw) // a server that left is told nothing
 	}))
 	t.Cleanup(s.Close)
 	return s.URL, base64.StdEncoding.EncodeToString(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.Certificate().Raw}))
@@ -287,14 +294,7 @@ func gatewayChart(t *testing.T, old bool) bundle.Source {
 // gateway deploys the Spacelift chart with and without a gateway in it.
 func (c *chartRows) gateway(t *testing.T) {
 	ns, old := c.Namespace(t), c.Namespace(t)
-	for _, where := range []string{ns, old} { // create-kubernetes-secrets was here
-		for _, secret := range []string{"spacelift-shared", "spacelift-server", "spacelift-drain"} {
-			o := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: secret}, StringData: map[string]string{"KEY": "value"}}
-			if _, err := c.Clientset.CoreV1().Secrets(where).Create(t.Context(), o, metav1.CreateOptions{}); err != nil {
-				t.Fatal(err)
-			}
-		}
-	}
+	backendSecrets(t, c.Cluster, ns, old)
 	in := map[string]any{"hosts.server": netHost, "hosts.vcs_gateway": "localhost", "k8s.namespace": ns, "ingress.class": "nginx"}
 	c.run(t, "deploy-helm-chart", in, []row{
 		{name: "chart", more: []bundle.Source{gatewayChart(t, false)}, want: install.StatePass},

@@ -3,13 +3,9 @@
 package main
 
 import (
-	"io"
-	"log"
 	"maps"
-	"net/http/httptest"
 	"os"
 	"path/filepath"
-	"strings"
 	"testing"
 
 	"github.com/airlock-project/airlock/bundle"
@@ -18,10 +14,6 @@ import (
 	"github.com/airlock-project/airlock/manifests"
 	"github.com/airlock-project/airlock/testdata/cluster"
 	"github.com/airlock-project/airlock/testdata/fixture"
-	"github.com/google/go-containerregistry/pkg/name"
-	"github.com/google/go-containerregistry/pkg/registry"
-	"github.com/google/go-containerregistry/pkg/v1/random"
-	"github.com/google/go-containerregistry/pkg/v1/remote"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
@@ -67,43 +59,14 @@ spec:
 
 // TestRowDeployHelmChart runs the row on a cluster whose node really pulls.
 func TestRowDeployHelmChart(t *testing.T) {
-	mirror := httptest.NewServer(registry.New(registry.Logger(log.New(io.Discard, "", 0))))
-	defer mirror.Close()
-	host := strings.TrimPrefix(mirror.URL, "http://")
-	ref, err := name.ParseReference(host+"/airlock/spacelift-backend:v4.3.0", name.Insecure)
-	if err != nil {
-		t.Fatal(err)
-	}
-	img, err := random.Image(512, 1)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := remote.Write(ref, img); err != nil {
-		t.Fatal(err)
-	}
-	sum, err := img.Digest()
-	if err != nil {
-		t.Fatal(err)
-	}
+	host, sum := backendMirror(t)
 	box := cluster.Start(t, cluster.Options{Node: true, Mirror: host})
 	ns, taken := box.Namespace(t), box.Namespace(t)
-	for _, where := range []string{ns, taken} {
-		for _, secret := range []string{"spacelift-shared", "spacelift-server", "spacelift-drain"} {
-			o := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: secret}, StringData: map[string]string{"KEY": "value"}}
-			if _, err := box.Clientset.CoreV1().Secrets(where).Create(t.Context(), o, metav1.CreateOptions{}); err != nil {
-				t.Fatal(err)
-			}
-		}
-	}
+	backendSecrets(t, box, ns, taken)
 	if _, err := box.Clientset.CoreV1().ConfigMaps(taken).Create(t.Context(), &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: "ingress"}}, metav1.CreateOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	given := map[string]any{
-		"kubeconfig.file": box.Kubeconfig, "image.backend.repository": host + "/airlock/spacelift-backend", "image.backend.tag": "v4.3.0", "image.backend.digest": sum.String(),
-		"relocation.map": map[string]any{"apiVersion": "airlock/v1", "kind": "RelocationMap", "bundle": "sha256:" + strings.Repeat("b", 64), "target": host, "entries": []any{
-			map[string]any{"kind": "image", "source": "spacelift-backend:v4.3.0", "sourceDigest": sum.String(), "target": host + "/airlock/spacelift-backend:v4.3.0", "digest": sum.String()},
-		}},
-	}
+	given := backendGiven(box.Kubeconfig, host, sum)
 	more := rowChart(t)
 	for _, r := range []row{
 		{name: "values", inputs: map[string]any{"helm.values": map[string]any{"colour": "red"}}, want: install.StateFail, code: "HELM-04", says: []string{"colour", "helm.values"}},

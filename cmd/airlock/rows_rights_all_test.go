@@ -86,8 +86,22 @@ func backendMirror(t *testing.T) (host, digest string) {
 	return host, sum.String()
 }
 
-// rightsGiven are the outputs of the rows before those about the cluster.
-func rightsGiven(kubeconfig, host, digest string) map[string]any {
+// backendSecrets puts the Secrets of the backend into namespaces, as
+// create-kubernetes-secrets does.
+func backendSecrets(t *testing.T, c *cluster.Cluster, namespaces ...string) {
+	t.Helper()
+	for _, ns := range namespaces {
+		for _, secret := range []string{"spacelift-shared", "spacelift-server", "spacelift-drain"} {
+			o := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: secret}, StringData: map[string]string{"KEY": "value"}}
+			if _, err := c.Clientset.CoreV1().Secrets(ns).Create(t.Context(), o, metav1.CreateOptions{FieldManager: "tester"}); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
+// backendGiven are the outputs of the rows before those about the cluster.
+func backendGiven(kubeconfig, host, digest string) map[string]any {
 	return map[string]any{
 		"kubeconfig.file": kubeconfig, "image.backend.repository": host + "/airlock/spacelift-backend", "image.backend.tag": "v4.3.0", "image.backend.digest": digest,
 		"relocation.map": map[string]any{"apiVersion": "airlock/v1", "kind": "RelocationMap", "bundle": "sha256:" + strings.Repeat("b", 64), "target": host, "entries": []any{
@@ -120,7 +134,7 @@ func TestRowsRights(t *testing.T) {
 		"k8s.namespace": ns, "workers.kind": "docker", "hosts.server": netHost,
 		"pull.username": "puller", "pull.password": "password-of-the-puller",
 	}
-	given := rightsGiven(exact, host, sum)
+	given := backendGiven(exact, host, sum)
 	preflight := func(t *testing.T, kubeconfig string, want install.State, says ...string) {
 		t.Helper()
 		got := runRow(t, row{
@@ -158,12 +172,7 @@ func TestRowsRights(t *testing.T) {
 	for _, item := range []string{"create-kubernetes-namespace", "install-ingress-controller", "image-pull-credentials", "deploy-helm-chart"} {
 		t.Run(item, func(t *testing.T) {
 			if item == "deploy-helm-chart" {
-				for _, secret := range []string{"spacelift-shared", "spacelift-server", "spacelift-drain"} {
-					o := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: secret}, StringData: map[string]string{"KEY": "value"}}
-					if _, err := box.Clientset.CoreV1().Secrets(ns).Create(t.Context(), o, metav1.CreateOptions{}); err != nil {
-						t.Fatal(err)
-					}
-				}
+				backendSecrets(t, box, ns)
 			}
 			runRow(t, row{item: item, inputs: in, given: given, more: more, registry: &manifests.SiteRegistry{To: host + "/airlock"}, want: install.StatePass})
 		})

@@ -45,12 +45,18 @@ func TestAnswerStops(t *testing.T) {
 	const size = maxAnswer + 1
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/stops" {
-			_, _ = w.Write([]byte("<"))
-			_ = http.NewResponseController(w).Flush()
+			if _, err := w.Write([]byte("<")); err != nil {
+				t.Error(err)
+			}
+			if err := http.NewResponseController(w).Flush(); err != nil {
+				t.Error(err)
+			}
 			<-r.Context().Done() // the client has given up
 			return
 		}
-		_, _ = w.Write(make([]byte, size))
+		if _, err := w.Write(make([]byte, size)); err != nil {
+			t.Error(err)
+		}
 	}))
 	defer srv.Close()
 	transport, err := newTransport("", false)
