@@ -367,6 +367,7 @@ func (c *chartRows) gatewayAnswers(t *testing.T, in map[string]any) {
 	c.run(t, "vcs-gateway", in, []row{
 		{name: "not trusted", probes: there, inputs: map[string]any{"tls.ca_file": pki.New(t, "another CA").File(t)}, want: install.StateFail, code: "VGW-04", says: []string{"localhost:443", "tls.ca_file"}},
 		{name: "serves", probes: there, inputs: trust, want: install.StatePass},
+		{name: "serves from ECS", platform: "ecs", probes: there, inputs: trust, want: install.StatePass},
 	})
 	said.SetServingStatus("", healthpb.HealthCheckResponse_NOT_SERVING)
 	c.run(t, "vcs-gateway", in, []row{{name: "does not serve", probes: there, inputs: trust, want: install.StateFail, code: "VGW-05", says: []string{"NOT_SERVING", "1984"}}})
