@@ -4,7 +4,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -12,18 +11,17 @@ import (
 	"os/exec"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/airlock-project/airlock/manifests"
+	"github.com/airlock-project/airlock/testdata/spacelift"
 	"github.com/olareg/olareg"
 	"github.com/olareg/olareg/config"
 	networkingv1 "k8s.io/api/networking/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/clientcmd"
@@ -41,6 +39,7 @@ type box struct {
 	clients *kubernetes.Clientset
 	dynamic dynamic.Interface
 	node    string // address
+	product atomic.Pointer[spacelift.Server]
 
 	mu   sync.Mutex
 	sent map[string]int // blobs below jobs/: how often each was uploaded
@@ -118,21 +117,13 @@ func (e *box) serveRegistry(t *testing.T) {
 	t.Cleanup(func() { _ = srv.Close() })
 }
 
-// work stands in for the worker controller: pools have the size that they want.
+// work has a stand-in for the worker controller look at pools, once there is a
+// product that they belong to.
 func (e *box) work(t *testing.T) {
 	t.Helper()
-	pools := e.dynamic.Resource(schema.GroupVersionResource{Group: "workers.spacelift.io", Version: "v1beta1", Resource: "workerpools"})
 	e.tend(t, func(ctx context.Context) {
-		list, err := pools.List(ctx, metav1.ListOptions{})
-		if err != nil {
-			return // the type is not there yet
-		}
-		for i := range list.Items {
-			o := &list.Items[i]
-			size, _, _ := unstructured.NestedInt64(o.Object, "spec", "poolSize")
-			patch := fmt.Appendf(nil, `{"status":{"desiredPoolSize":%d,"actualPoolSize":%d}}`, size, size)
-			// A pool that has just changed, or is gone, is seen at the next tick.
-			_, _ = pools.Namespace(o.GetNamespace()).Patch(ctx, o.GetName(), types.MergePatchType, patch, metav1.PatchOptions{}, "status")
+		if product := e.product.Load(); product != nil {
+			poolController{e.clients, e.dynamic, product}.tick(ctx)
 		}
 	})
 }
@@ -164,6 +155,7 @@ func (e *box) site(f *fullRun) *manifests.SiteRegistry {
 
 // answers are those that a cluster adds.
 func (e *box) answers(f *fullRun, in map[string]any) map[string]any {
+	e.product.Store(f.product)
 	return map[string]any{
 		"k8s.kubeconfig": f.cluster, "network.endpoints": []any{in["storage.minio.endpoint"]},
 		"pull.username": "puller", "pull.password": pullPassword,

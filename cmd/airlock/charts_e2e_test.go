@@ -27,22 +27,22 @@ func e2eBundle(t *testing.T, version, chart string, number int64) opened {
 	if err != nil {
 		t.Fatal(err)
 	}
+	files := map[string]string{
+		"spacelift/Chart.yaml":         "apiVersion: v2\nname: spacelift\nversion: " + chart + "\nappVersion: " + version + "\n",
+		"spacelift/values.yaml":        strings.ReplaceAll(e2eValues, fullVersion, version),
+		"spacelift/templates/all.yaml": templates,
+		"ingress/Chart.yaml":           "apiVersion: v2\nname: ingress-nginx\nversion: 0.0." + fmt.Sprint(number) + "\ndescription: a stand-in for a controller\n",
+		"ingress/values.yaml":          "image: \"spacelift-launcher:" + version + "\"\nca: " + base64.StdEncoding.EncodeToString(ca) + "\nimagePullSecrets: []\ncontroller: {ingressClass: nginx, ingressClassResource: {name: nginx, controllerValue: k8s.io/ingress-nginx}, service: {externalTrafficPolicy: Cluster, loadBalancerIP: \"\"}}\n",
+		"ingress/templates/all.yaml":   e2eIngress,
+	}
+	for name, text := range controllerChart("0.62."+fmt.Sprint(number), "spacelift-launcher", version) {
+		files["controller/"+name] = text
+	}
 	return release{
 		version: version, number: number,
 		program: app, images: []string{runnerImage, ansibleImage}, tool: os.Getenv("AIRLOCK_E2E_TOOL"),
 		charts: map[string]string{"spacelift": "spacelift", "spacelift-workerpool-controller": "controller", "ingress-nginx": "ingress"},
-		files: map[string]string{
-			"spacelift/Chart.yaml":                 "apiVersion: v2\nname: spacelift\nversion: " + chart + "\nappVersion: " + version + "\n",
-			"spacelift/values.yaml":                strings.ReplaceAll(e2eValues, fullVersion, version),
-			"spacelift/templates/all.yaml":         templates,
-			"controller/Chart.yaml":                "apiVersion: v2\nname: spacelift-workerpool-controller\nversion: 0.62." + fmt.Sprint(number) + "\n",
-			"controller/values.yaml":               "controllerManager: {namespaces: [], image: \"spacelift-launcher:" + version + "\"}\ncrds: {install: true}\n",
-			"controller/templates/controller.yaml": e2eController + e2ePullSecret,
-			"controller/crds/workers.yaml":         e2eTypes,
-			"ingress/Chart.yaml":                   "apiVersion: v2\nname: ingress-nginx\nversion: 0.0." + fmt.Sprint(number) + "\ndescription: a stand-in for a controller\n",
-			"ingress/values.yaml":                  "image: \"spacelift-launcher:" + version + "\"\nca: " + base64.StdEncoding.EncodeToString(ca) + "\ncontroller: {service: {externalTrafficPolicy: Cluster, loadBalancerIP: \"\"}}\n",
-			"ingress/templates/all.yaml":           e2eIngress + e2ePullSecret,
-		},
+		files:  files,
 	}.bundle(t)
 }
 
@@ -57,7 +57,6 @@ ingress: {ingressClassName: "", annotations: {}}
 const e2eChart = `apiVersion: v1
 kind: ServiceAccount
 metadata: {name: spacelift-backend}
-imagePullSecrets: [{name: enclave-registry}]
 ---
 apiVersion: apps/v1
 kind: Deployment
@@ -113,46 +112,3 @@ spec:
     - host: {{ .Values.shared.serverHostname }}
       http: {paths: [{path: /, pathType: Prefix, backend: {service: {name: spacelift-server, port: {number: 80}}}}]}
 `
-
-const e2eController = `apiVersion: apps/v1
-kind: Deployment
-metadata: {name: spacelift-workerpool-controller-controller-manager}
-spec:
-  selector: {matchLabels: {app: controller}}
-  template:
-    metadata: {labels: {app: controller}}
-    spec:
-      terminationGracePeriodSeconds: 1
-      imagePullSecrets: [{name: enclave-registry}]
-      containers:
-        - name: manager
-          image: {{ .Values.controllerManager.image | quote }}
-          readinessProbe: {httpGet: {path: /healthz, port: 8080}, periodSeconds: 1}
-`
-
-const e2ePullSecret = `---
-apiVersion: v1
-kind: Secret
-metadata: {name: enclave-registry}
-type: kubernetes.io/dockerconfigjson
-stringData: {.dockerconfigjson: '{"auths":{"` + boxRegistry + `":{"username":"puller","password":"` + pullPassword + `"}}}'}
-`
-
-var e2eTypes = e2eType("WorkerPool", "workerpools") + "---\n" + e2eType("Worker", "workers")
-
-func e2eType(kind, plural string) string {
-	return `apiVersion: apiextensions.k8s.io/v1
-kind: CustomResourceDefinition
-metadata: {name: ` + plural + `.workers.spacelift.io}
-spec:
-  group: workers.spacelift.io
-  scope: Namespaced
-  names: {kind: ` + kind + `, plural: ` + plural + `, singular: ` + strings.ToLower(kind) + `, listKind: ` + kind + `List}
-  versions:
-    - name: v1beta1
-      served: true
-      storage: true
-      subresources: {status: {}}
-      schema: {openAPIV3Schema: {type: object, x-kubernetes-preserve-unknown-fields: true}}
-`
-}

@@ -71,7 +71,7 @@ func fullAnswers(t *testing.T, f *fullRun, root *pki.Authority, cert tls.Certifi
 		endpoint, db = f.near(endpoint), strings.Replace(db, local, f.near(local), 1)
 	}
 	s, at := front(t, cert, "http://"+endpoint)
-	f.tokens = append(f.tokens, s.Tokens)
+	f.product, f.tokens = s, append(f.tokens, s.Tokens)
 	f.secrets["database password, escaped"] = databaseEscaped
 	copies := rowFile(t, []byte("a copy elsewhere"))
 	in := storageInputs(store, map[string]any{

@@ -22,6 +22,7 @@ import (
 	"github.com/airlock-project/airlock/manifests"
 	"github.com/airlock-project/airlock/manifests/spacelift"
 	"github.com/airlock-project/airlock/testdata/fixture"
+	standin "github.com/airlock-project/airlock/testdata/spacelift"
 	"github.com/airlock-project/airlock/verify"
 	"github.com/airlock-project/airlock/verify/sign"
 )
@@ -204,6 +205,7 @@ type fullRun struct {
 	cluster  string                      // kubeconfig; "" has no cluster, and what needs one is waived
 	near     func(address string) string // how pods reach a server of this process; nil where there are none
 	secrets  map[string]string
+	product  *standin.Server
 	tokens   []func() []string // what servers handed out
 	rep      *install.Report   // of the last run or statement
 	out, err bytes.Buffer

@@ -71,7 +71,6 @@ func (e *box) ingress(t *testing.T, f *fullRun) {
 const e2eIngress = `apiVersion: v1
 kind: ServiceAccount
 metadata: {name: ingress-nginx}
-imagePullSecrets: [{name: enclave-registry}]
 ---
 apiVersion: rbac.authorization.k8s.io/v1
 kind: ClusterRole
@@ -95,11 +94,14 @@ spec:
     metadata: {labels: {app.kubernetes.io/name: ingress-nginx}}
     spec:
       serviceAccountName: ingress-nginx
+      {{- with .Values.imagePullSecrets }}
+      imagePullSecrets: {{- toYaml . | nindent 8 }}
+      {{- end }}
       terminationGracePeriodSeconds: 1
       containers:
         - name: controller
           image: {{ .Values.image | quote }}
-          args: [ingress, enclave]
+          args: [ingress, {{ .Values.controller.ingressClassResource.name | quote }}]
           readinessProbe: {httpGet: {path: /healthz, port: 8080}, periodSeconds: 1}
 ---
 apiVersion: v1
@@ -114,8 +116,8 @@ spec:
 ---
 apiVersion: networking.k8s.io/v1
 kind: IngressClass
-metadata: {name: enclave}
-spec: {controller: example.test/stand-in}
+metadata: {name: {{ .Values.controller.ingressClassResource.name }}}
+spec: {controller: {{ .Values.controller.ingressClassResource.controllerValue }}}
 ---
 apiVersion: admissionregistration.k8s.io/v1
 kind: ValidatingWebhookConfiguration

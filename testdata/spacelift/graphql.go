@@ -14,8 +14,8 @@ import (
 )
 
 type pool struct {
-	id, name, csr string
-	asked         int
+	id, name, csr, token, space string
+	asked                       int
 }
 
 type stack struct {
@@ -189,9 +189,10 @@ func (s *Server) poolCreate(v vars) (any, error) {
 	if err != nil || csr.CheckSignature() != nil {
 		return nil, errors.New("certificate signing request is not signed by its key")
 	}
-	p := &pool{id: "pool-" + secret()[:8], name: v.text("name"), csr: string(text)}
+	p := &pool{id: "pool-" + secret()[:8], name: v.text("name"), csr: string(text), space: v.text("space")}
+	p.token = "token-of-" + p.id + "-" + secret()
 	s.pools = append(s.pools, p)
-	return map[string]any{"id": p.id, "name": p.name, "config": "token-of-" + p.id + "-" + secret()}, nil
+	return map[string]any{"id": p.id, "name": p.name, "config": p.token}, nil
 }
 
 func (s *Server) vcsRead(kind string) func(vars) (any, error) {

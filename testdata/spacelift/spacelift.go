@@ -39,6 +39,9 @@ type Options struct {
 	Away             string        // "/" redirects there
 	AdminStatus      int           // of /admin-login; default 200
 
+	// The API key that the worker controller registers pools with; "" is none.
+	ControllerID, ControllerSecret string
+
 	Workers    func(asked int) []Worker // of each pool, by how often it was asked; default one idle
 	RefuseCSR  bool
 	UnknownVCS bool     // the repository of a new stack is not found

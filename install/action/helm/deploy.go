@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -110,16 +111,25 @@ func annotation(o chart.Object, name string) string {
 }
 
 // applyCRDs applies the CustomResourceDefinitions of the chart's crds directory,
-// which Helm makes once and never upgrades, and waits until they serve. It
-// returns those that were, or with dry would be, changed.
+// which Helm makes once and never upgrades, and those among its templates, and
+// waits until they serve. It returns those that were, or with dry would be,
+// changed.
 func (j *job) applyCRDs(ctx context.Context, dry bool) ([]string, error) {
 	var changed []string
-	for _, o := range j.p.crds() {
+	types := j.p.types()
+	all := slices.Concat(j.p.crds(), types)
+	for i, o := range all {
 		u, err := object(o)
 		if err != nil {
 			return nil, err
 		}
-		out, err := j.s.cluster.Apply(ctx, u, kube.ApplyOptions{DryRun: dry, Force: j.a.ForceCRDs})
+		own := false
+		if i >= len(all)-len(types) {
+			if own, err = j.claim(ctx, o); err != nil {
+				return nil, err
+			}
+		}
+		out, err := j.s.cluster.Apply(ctx, u, kube.ApplyOptions{DryRun: dry, Force: own || j.a.ForceCRDs})
 		if c, ok := errors.AsType[*kube.ConflictError](err); ok {
 			return nil, &trouble{install.Finding{Code: codeConflict, Detail: c.Error(), Fields: map[string]string{
 				"release": j.a.Release, "object": c.Object, "reason": c.Error(),
@@ -135,7 +145,7 @@ func (j *job) applyCRDs(ctx context.Context, dry bool) ([]string, error) {
 	if dry {
 		return changed, nil
 	}
-	for _, o := range j.p.crds() {
+	for _, o := range all {
 		if err := j.s.cluster.established(ctx, o.Name()); err != nil {
 			return nil, err
 		}

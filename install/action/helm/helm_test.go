@@ -73,6 +73,15 @@ func (f *fake) Apply(_ context.Context, o *unstructured.Unstructured, opts kube.
 	return kube.Outcome{Change: change}, nil
 }
 
+func (f *fake) found(_ context.Context, r Ref) (*unstructured.Unstructured, error) {
+	text, ok := f.crds[r.Name]
+	if !ok {
+		return nil, nil //nolint:nilnil // as the interface has it
+	}
+	o := &unstructured.Unstructured{}
+	return o, o.UnmarshalJSON([]byte(text))
+}
+
 func (f *fake) established(context.Context, string) error { return nil }
 
 func (f *fake) look(_ context.Context, refs []Ref) (all, missing []Ref, err error) {

@@ -33,6 +33,8 @@ type target interface {
 	Apply(ctx context.Context, o *unstructured.Unstructured, opts kube.ApplyOptions) (kube.Outcome, error)
 	// established waits until a CustomResourceDefinition serves.
 	established(ctx context.Context, name string) error
+	// found returns an object of the whole cluster, nil if it is not there.
+	found(ctx context.Context, r Ref) (*unstructured.Unstructured, error)
 	// look resolves namespaces and says which of the objects are not there.
 	look(ctx context.Context, refs []Ref) (all, missing []Ref, err error)
 	// unready says which workloads are not ready, and why.

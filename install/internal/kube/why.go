@@ -210,6 +210,12 @@ func tail(r io.Reader) []string {
 	return out[max(0, len(out)-maxLines):]
 }
 
+// Warnings are the last events about an object of a namespace, the newest last.
+// That they cannot be read is none.
+func (c *Client) Warnings(ctx context.Context, namespace, name string) []string {
+	return c.warnings(ctx, namespace, name)
+}
+
 // warnings are the events about one object of a namespace.
 func (c *Client) warnings(ctx context.Context, namespace, name string) []string {
 	list, err := c.clientset.CoreV1().Events(namespace).List(ctx, metav1.ListOptions{

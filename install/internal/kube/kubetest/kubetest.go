@@ -38,6 +38,7 @@ var kinds = map[string][]kind{
 		{"serviceaccounts", "ServiceAccount", true},
 		{"events", "Event", true},
 		{"resourcequotas", "ResourceQuota", true},
+		{"limitranges", "LimitRange", true},
 		{"endpoints", "Endpoints", true},
 	},
 	"apps/v1": {
@@ -57,7 +58,7 @@ var kinds = map[string][]kind{
 		{"mutatingwebhookconfigurations", "MutatingWebhookConfiguration", false},
 	},
 	"cert-manager.io/v1": {{"certificates", "Certificate", true}, {"issuers", "Issuer", true}, {"clusterissuers", "ClusterIssuer", false}},
-	"example.org/v1":     {{"widgets", "Widget", true}},
+	"example.org/v1":     {{"widgets", "Widget", true}, {"parts", "Part", true}},
 }
 
 type kind struct {

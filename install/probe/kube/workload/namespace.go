@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	cluster "github.com/airlock-project/airlock/install/internal/kube"
 	corev1 "k8s.io/api/core/v1"
@@ -58,7 +59,8 @@ func (w *work) quotas(ctx context.Context) error {
 }
 
 func (w *work) quota(q *corev1.ResourceQuota, name string, need resource.Quantity, running bool) {
-	for _, key := range []corev1.ResourceName{corev1.ResourceName(name), corev1.ResourceName("count/" + name)} {
+	// A quota may say cpu for requests.cpu.
+	for _, key := range slices.Compact([]corev1.ResourceName{corev1.ResourceName(name), corev1.ResourceName(strings.TrimPrefix(name, "requests.")), corev1.ResourceName("count/" + name)}) {
 		hard, limited := q.Status.Hard[key]
 		if !limited {
 			if hard, limited = q.Spec.Hard[key]; !limited {

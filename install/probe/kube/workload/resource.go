@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 
 	"github.com/airlock-project/airlock/install/internal/answer"
 	cluster "github.com/airlock-project/airlock/install/internal/kube"
@@ -11,6 +12,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/client-go/dynamic"
 )
 
 var crds = schema.GroupVersionResource{Group: "apiextensions.k8s.io", Version: "v1", Resource: "customresourcedefinitions"}
@@ -21,15 +23,7 @@ func (w *work) resource(ctx context.Context) error {
 	if w.Kind == "" {
 		return nil
 	}
-	o := &unstructured.Unstructured{}
-	version, err := w.served(ctx)
-	if err != nil {
-		return err
-	}
-	o.SetAPIVersion(version)
-	o.SetKind(w.Kind)
-	o.SetNamespace(w.Namespace)
-	r, _, err := w.Resource(ctx, o)
+	r, err := w.kind(ctx, w.Kind)
 	if err != nil {
 		return err
 	}
@@ -49,16 +43,70 @@ func (w *work) resource(ctx context.Context) error {
 		return nil
 	}
 	want, actual := value(got, w.Equal[0]), value(got, w.Equal[1])
-	if want == actual && want != "nothing" {
-		return nil
-	}
 	fields["want"], fields["actual"] = want, actual
-	return w.differs(ctx, fields)
+	if want == actual && want != "nothing" {
+		return w.members(ctx, fields)
+	}
+	return w.differs(ctx, fmt.Sprintf("%s is %s and %s is %s", w.Equal[0], want, w.Equal[1], actual), fields, []string{w.Name})
 }
 
-// differs reports the custom resource, and why its pods do not run.
-func (w *work) differs(ctx context.Context, fields map[string]string) error {
-	detail := fmt.Sprintf("%s is %s and %s is %s", w.Equal[0], fields["want"], w.Equal[1], fields["actual"])
+// kind is the client for a kind in the namespace, of the version that is served.
+func (w *work) kind(ctx context.Context, kind string) (dynamic.ResourceInterface, error) {
+	version, err := w.served(ctx, kind)
+	if err != nil {
+		return nil, err
+	}
+	o := &unstructured.Unstructured{}
+	o.SetAPIVersion(version)
+	o.SetKind(kind)
+	o.SetNamespace(w.Namespace)
+	r, _, err := w.Resource(ctx, o)
+	return r, err
+}
+
+// maxMembers bounds the objects that are looked at.
+const maxMembers = 1000
+
+// members looks at what belongs to the custom resource.
+func (w *work) members(ctx context.Context, fields map[string]string) error {
+	m := w.Members
+	if m == nil {
+		return nil
+	}
+	r, err := w.kind(ctx, m.Kind)
+	if err != nil {
+		return err
+	}
+	list, err := r.List(ctx, metav1.ListOptions{Limit: maxMembers})
+	if err != nil {
+		return fmt.Errorf("list %s of %s: %w", m.Kind, w.Namespace, w.Explain(err))
+	}
+	good, names := 0, []string{w.Name}
+	for i := range list.Items {
+		o := &list.Items[i]
+		switch {
+		case o.GetAnnotations()[m.Annotation] != w.Name || o.GetDeletionTimestamp() != nil:
+		case value(o, m.Path) == m.Is:
+			good++
+		default:
+			names = append(names, o.GetName())
+		}
+	}
+	if n, err := strconv.Atoi(fields["want"]); err == nil && good >= n {
+		return nil
+	}
+	fields["actual"] = strconv.Itoa(good)
+	return w.differs(ctx, fmt.Sprintf("of %s objects %s, %d have %s %s", fields["want"], m.Kind, good, m.Path, m.Is), fields, names)
+}
+
+// differs reports the custom resource: what is told of it and what belongs to it,
+// and why its pods do not run.
+func (w *work) differs(ctx context.Context, detail string, fields map[string]string, names []string) error {
+	for _, name := range names[:min(len(names), 3)] {
+		if events := w.Warnings(ctx, w.Namespace, name); len(events) > 0 {
+			detail += "; " + events[len(events)-1]
+		}
+	}
 	var reasons []cluster.Reason
 	if w.Selector != "" {
 		var err error
@@ -91,7 +139,7 @@ func value(o *unstructured.Unstructured, path string) string {
 }
 
 // served finds the version of a custom resource by its kind alone.
-func (w *work) served(ctx context.Context) (string, error) {
+func (w *work) served(ctx context.Context, want string) (string, error) {
 	if w.APIVersion != "" {
 		return w.APIVersion, nil
 	}
@@ -102,7 +150,7 @@ func (w *work) served(ctx context.Context) (string, error) {
 	found := ""
 	for i := range list.Items {
 		o := &list.Items[i]
-		if kind, _, _ := unstructured.NestedString(o.Object, "spec", "names", "kind"); kind != w.Kind {
+		if kind, _, _ := unstructured.NestedString(o.Object, "spec", "names", "kind"); kind != want {
 			continue
 		}
 		group, _, _ := unstructured.NestedString(o.Object, "spec", "group")
@@ -111,14 +159,14 @@ func (w *work) served(ctx context.Context) (string, error) {
 			if m, _ := v.(map[string]any); m["storage"] == true {
 				name, _ := m["name"].(string)
 				if found != "" && found != group+"/"+name {
-					return "", errors.New("several groups have a kind " + w.Kind + ": say which with api_version")
+					return "", errors.New("several groups have a kind " + want + ": say which with api_version")
 				}
 				found = group + "/" + name
 			}
 		}
 	}
 	if found == "" {
-		return "", &cluster.UnknownKindError{Server: w.Server(), Kind: w.Kind, Version: "any group"}
+		return "", &cluster.UnknownKindError{Server: w.Server(), Kind: want, Version: "any group"}
 	}
 	return found, nil
 }

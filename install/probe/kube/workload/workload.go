@@ -27,6 +27,7 @@ const (
 	codeKeys     = "SEC-01"
 	codeStale    = "SEC-04"
 	codeQuota    = "NS-02"
+	codeLimits   = "NS-03"
 	codeResource = "RES-01"
 )
 
@@ -35,9 +36,10 @@ type Probe struct{}
 
 type arguments struct {
 	cluster.Access
-	Namespace string         `json:"namespace"`
-	Active    bool           `json:"active"` // the namespace has to be there and not on its way out
-	Quota     map[string]any `json:"quota"`  // resource: amount that has to fit into every ResourceQuota
+	Namespace  string         `json:"namespace"`
+	Active     bool           `json:"active"`     // the namespace has to be there and not on its way out
+	Quota      map[string]any `json:"quota"`      // resource: amount that has to fit into every ResourceQuota
+	Containers []incoming     `json:"containers"` // of one container each, that LimitRange and ResourceQuota have to let in
 
 	Deployments  []string `json:"deployments"`
 	DaemonSets   []string `json:"daemonsets"`
@@ -54,6 +56,7 @@ type arguments struct {
 	APIVersion string            `json:"api_version"` // group/version; without it the one that is served
 	Name       string            `json:"name"`
 	Equal      []string          `json:"equal"`    // two paths in it that have to hold the same
+	Members    *members          `json:"members"`  // objects that belong to it; as many as the first path says have to be as they should
 	Selector   string            `json:"selector"` // of the pods that show why they do not
 	Fields     map[string]string `json:"fields"`   // more fields for the messages
 }
@@ -71,6 +74,15 @@ type secret struct {
 	Name string   `json:"name"`
 	Keys []string `json:"keys"`
 	Type string   `json:"type"` // what needs the keys, for the message
+}
+
+// members are custom resources that belong to another, such as the workers of a
+// pool: an annotation of theirs is its name.
+type members struct {
+	Kind       string `json:"kind"`
+	Annotation string `json:"annotation"`
+	Path       string `json:"path"` // in each
+	Is         string `json:"is"`   // what has to be there
 }
 
 // UnmarshalJSON takes a name alone too.
@@ -100,6 +112,7 @@ func (Probe) Codes() map[string][]string {
 		codeKeys:     {"namespace", "secret", "key", "type", "have", "missing", "reason"},
 		codeStale:    {"namespace", "secret", "workload", "pod", "reason"},
 		codeQuota:    {"namespace", "quota", "reason"},
+		codeLimits:   {"namespace", "limits", "reason"},
 		codeResource: {"namespace", "kind", "name", "actual", "want", "reason"},
 	})
 	for code := range out {
@@ -128,7 +141,7 @@ func (Probe) Run(ctx context.Context, in install.Input) (install.Result, error) 
 	if w.Client, err = w.Open(ctx); err != nil {
 		return w.Failed(err, w.base())
 	}
-	for _, look := range []func(context.Context) error{w.namespace, w.quotas, w.secrets, w.workloads, w.resource} {
+	for _, look := range []func(context.Context) error{w.namespace, w.quotas, w.limits, w.secrets, w.workloads, w.resource} {
 		if err := look(ctx); err != nil {
 			f, ok := w.Finding(err, w.base())
 			if !ok {
@@ -147,6 +160,9 @@ func (w *work) check() error {
 	}
 	if (w.Kind == "") != (w.Name == "") || len(w.Equal) != 0 && len(w.Equal) != 2 {
 		return errors.New("a custom resource has kind, name and equal: [path, path]")
+	}
+	if m := w.Members; m != nil && (len(w.Equal) == 0 || m.Kind == "" || m.Annotation == "" || m.Path == "") {
+		return errors.New("members have a kind, the annotation that names what they belong to, and a path; it wants equal")
 	}
 	for name := range w.Fields {
 		if !slices.Contains(extra, name) {

@@ -209,3 +209,78 @@ func TestArguments(t *testing.T) {
 		}
 	}
 }
+
+func TestLimits(t *testing.T) {
+	s := kubetest.Start(t)
+	put := func(kind, name string, spec map[string]any) {
+		s.Put(map[string]any{"apiVersion": "v1", "kind": kind, "metadata": map[string]any{"name": name, "namespace": "n"}, "spec": spec})
+	}
+	ranges := func(item map[string]any) {
+		put("LimitRange", "limits", map[string]any{"limits": []any{item}})
+	}
+	with := map[string]any{"containers": []any{map[string]any{"name": "server", "requests": map[string]any{"cpu": "200m", "memory": "200Mi"}}}}
+	run(t, s, "no ranges", with)
+	for name, c := range map[string]struct {
+		item map[string]any
+		says string // "" lets it in
+	}{
+		"a storage claim's":     {map[string]any{"type": "PersistentVolumeClaim", "min": map[string]any{"storage": "1Gi"}}, ""},
+		"defaults for requests": {map[string]any{"type": "Container", "defaultRequest": map[string]any{"memory": "1Mi"}}, ""},
+		"a small default":       {map[string]any{"type": "Container", "default": map[string]any{"memory": "128Mi"}}, "a limit of 128Mi memory to who has none, and 200Mi are asked for"},
+		"a large default":       {map[string]any{"type": "Container", "default": map[string]any{"memory": "1Gi"}, "max": map[string]any{"memory": "2Gi"}}, ""},
+		"no limit":              {map[string]any{"type": "Container", "max": map[string]any{"memory": "2Gi"}}, "a limit of 2Gi memory at most, this one of none"},
+		"a limit above":         {map[string]any{"type": "Pod", "max": map[string]any{"cpu": "100m"}}, "a pod has a limit of 100m cpu at most, this one of none"},
+		"asks for little":       {map[string]any{"type": "Container", "min": map[string]any{"cpu": "250m"}}, "asks for 250m cpu at least, this one for 200m"},
+		"asks for nothing":      {map[string]any{"type": "Container", "min": map[string]any{"ephemeral-storage": "1Gi"}}, "1Gi ephemeral-storage at least, this one for none"},
+		"a ratio":               {map[string]any{"type": "Container", "default": map[string]any{"cpu": "1"}, "maxLimitRequestRatio": map[string]any{"cpu": "2"}}, "2 times the cpu that are asked for at most, here 1 of 200m"},
+		"within the ratio":      {map[string]any{"type": "Container", "default": map[string]any{"cpu": "400m"}, "maxLimitRequestRatio": map[string]any{"cpu": "2"}}, ""},
+	} {
+		ranges(c.item)
+		if c.says == "" {
+			run(t, s, name, with)
+			continue
+		}
+		res := run(t, s, name, with, "NS-03")
+		if f := res.Findings; len(f) == 1 && (!strings.Contains(f[0].Fields["reason"], c.says) || f[0].Fields["limits"] != "limits" || f[0].Fields["name"] != "server") {
+			t.Errorf("%s: %v", name, f[0].Fields)
+		}
+	}
+	ranges(map[string]any{"type": "PersistentVolumeClaim"})
+	put("ResourceQuota", "strict", map[string]any{"hard": map[string]any{"limits.memory": "10Gi", "requests.cpu": "10", "pods": "20"}})
+	res := run(t, s, "a quota of limits", with, "NS-02")
+	if f := res.Findings; len(f) == 1 && (!strings.Contains(f[0].Fields["reason"], "server have no limits.memory") || f[0].Fields["quota"] != "strict") {
+		t.Errorf("%v", f[0].Fields)
+	}
+	ranges(map[string]any{"type": "Container", "default": map[string]any{"memory": "1Gi"}})
+	run(t, s, "a default for the quota", with)
+	put("ResourceQuota", "strict", map[string]any{"hard": map[string]any{"cpu": "1"}})
+	run(t, s, "cpu is requests.cpu", map[string]any{"quota": map[string]any{"requests.cpu": "1050m"}}, "NS-02")
+}
+
+func TestMembers(t *testing.T) {
+	s := kubetest.Start(t)
+	crd := func(kind, plural string) {
+		s.Put(map[string]any{"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition", "metadata": map[string]any{"name": plural + ".example.org"}, "spec": map[string]any{
+			"group": "example.org", "names": map[string]any{"kind": kind, "plural": plural}, "versions": []any{map[string]any{"name": "v1", "storage": true}},
+		}})
+	}
+	crd("Widget", "widgets")
+	crd("Part", "parts")
+	s.Put(map[string]any{"apiVersion": "example.org/v1", "kind": "Widget", "metadata": map[string]any{"name": "w", "namespace": "n"}, "status": map[string]any{"want": 2, "have": 2}})
+	part := func(name, of string, done bool) {
+		s.Put(map[string]any{"apiVersion": "example.org/v1", "kind": "Part", "metadata": map[string]any{"name": name, "namespace": "n", "annotations": map[string]any{"example.org/of": of}}, "status": map[string]any{"done": done}})
+	}
+	with := map[string]any{
+		"kind": "Widget", "name": "w", "equal": []any{"status.want", "status.have"},
+		"members": map[string]any{"kind": "Part", "annotation": "example.org/of", "path": "status.done", "is": "true"},
+	}
+	part("a", "w", true)
+	part("b", "w", false)
+	part("c", "another", true)
+	res := run(t, s, "one is not done", with, "RES-01")
+	if f := res.Findings; len(f) == 1 && (f[0].Fields["actual"] != "1" || f[0].Fields["want"] != "2" || !strings.Contains(f[0].Detail, "of 2 objects Part, 1 have status.done true")) {
+		t.Errorf("%+v", f[0])
+	}
+	part("b", "w", true)
+	run(t, s, "all are", with)
+}
