@@ -163,8 +163,8 @@ var onpremEmpty = states{
 		create-test-stack trigger-run usage-reporting hand-over-usage-data disaster-recovery`,
 	install.StateSkipped: `minio-credentials escrow-encryption-key network-internet-gateway network-nat-gateway network-https-load-balancer
 		network-mqtt-load-balancer mirror-terraform-providers vendor-terraform-modules review-terraform-variables deploy-infrastructure-terraform
-		upload-launcher-binary eks-ingress-class install-cert-manager create-cluster-issuer distribute-ca-trust gke-database-grants image-pull-credentials
-		deploy-ecs-services ecs-deployment vcs-gateway served-certificate configure-sso check-vcs-server attest-vcs-app disable-admin-login install-promex observability
+		upload-launcher-binary eks-ingress-class install-cert-manager choose-issuer create-cluster-issuer distribute-ca-trust gke-database-grants image-pull-credentials
+		deploy-ecs-services ecs-deployment vcs-gateway served-certificate configure-sso check-vcs-server attest-vcs-app prove-other-login disable-admin-login install-promex observability
 		telemetry slack-integration telemetry-rollout cloud-integrations-oidc export-oidc-keys`,
 }
 
@@ -173,7 +173,7 @@ var onpremReady = states{
 		message-queue mqtt-broker configure-networking network-vpc-subnets network-https-load-balancer network-firewall-rules setup-registry-push-images
 		upload-launcher-binary distribute-ca-trust render-charts configure-dns-records served-certificate check-vcs-server setup-vcs-integration
 		create-worker-pool default-runner-image verify-ui-loads verify-workers-connect create-test-stack trigger-run observability telemetry
-		export-oidc-keys usage-reporting`,
+		export-oidc-keys usage-reporting prove-other-login`,
 	install.StateWarn: "prepare-runner-image", // the bundle has no runner for Ansible
 	install.StateAttested: `obtain-license-and-materials escrow-encryption-key login-admin create-account configure-sso issue-api-key
 		cloud-integrations-oidc hand-over-usage-data disaster-recovery`,
@@ -181,7 +181,7 @@ var onpremReady = states{
 		create-kubernetes-secrets image-pull-credentials reach-from-cluster deploy-helm-chart install-workerpool-controller deploy-worker-pool disable-admin-login
 		telemetry-rollout`,
 	install.StateSkipped: `minio-credentials network-internet-gateway network-nat-gateway network-mqtt-load-balancer mirror-terraform-providers
-		vendor-terraform-modules review-terraform-variables deploy-infrastructure-terraform eks-ingress-class install-cert-manager create-cluster-issuer
+		vendor-terraform-modules review-terraform-variables deploy-infrastructure-terraform eks-ingress-class install-cert-manager choose-issuer create-cluster-issuer
 		gke-database-grants deploy-ecs-services ecs-deployment vcs-gateway attest-vcs-app install-promex slack-integration`,
 }
 
@@ -195,9 +195,9 @@ var eksEmpty = states{
 		verify-ui-loads verify-workers-connect create-test-stack trigger-run usage-reporting hand-over-usage-data disaster-recovery`,
 	install.StateUnavailable: "mirror-terraform-providers vendor-terraform-modules deploy-infrastructure-terraform",
 	install.StateSkipped: `minio-credentials escrow-encryption-key network-internet-gateway network-nat-gateway network-https-load-balancer
-		network-mqtt-load-balancer upload-launcher-binary install-ingress-controller install-cert-manager create-cluster-issuer distribute-ca-trust
+		network-mqtt-load-balancer upload-launcher-binary install-ingress-controller install-cert-manager choose-issuer create-cluster-issuer distribute-ca-trust
 		gke-database-grants image-pull-credentials deploy-ecs-services ecs-deployment vcs-gateway served-certificate configure-sso check-vcs-server
-		attest-vcs-app disable-admin-login install-promex observability telemetry slack-integration telemetry-rollout cloud-integrations-oidc export-oidc-keys`,
+		attest-vcs-app prove-other-login disable-admin-login install-promex observability telemetry slack-integration telemetry-rollout cloud-integrations-oidc export-oidc-keys`,
 }
 
 var eksReady = states{
@@ -210,8 +210,8 @@ var eksReady = states{
 	install.StateAttested: `obtain-license-and-materials login-admin create-account issue-api-key hand-over-usage-data disaster-recovery`,
 	install.StateWaived: `mirror-terraform-providers vendor-terraform-modules deploy-infrastructure-terraform kubernetes-deployments
 		configure-kubectl-credentials create-kubernetes-namespace eks-ingress-class create-kubernetes-secrets reach-from-cluster deploy-helm-chart`,
-	install.StateSkipped: `minio-credentials escrow-encryption-key install-ingress-controller install-cert-manager create-cluster-issuer
+	install.StateSkipped: `minio-credentials escrow-encryption-key install-ingress-controller install-cert-manager choose-issuer create-cluster-issuer
 		gke-database-grants image-pull-credentials deploy-ecs-services ecs-deployment vcs-gateway configure-sso attest-vcs-app
-		install-workerpool-controller deploy-worker-pool disable-admin-login install-promex observability telemetry slack-integration telemetry-rollout
+		install-workerpool-controller deploy-worker-pool prove-other-login disable-admin-login install-promex observability telemetry slack-integration telemetry-rollout
 		cloud-integrations-oidc export-oidc-keys`,
 }

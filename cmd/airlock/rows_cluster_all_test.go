@@ -27,6 +27,7 @@ import (
 	"github.com/olareg/olareg/config"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -394,11 +395,18 @@ func (c *clusterRows) issuer(t *testing.T) {
 			"issuer.vault_url": "https://vault.example:8200", "issuer.vault_path": "pki-site/sign/spacelift", "issuer.vault_role": "enclave", "issuer.server_ca_file": other.File(t),
 		}), want: install.StatePass},
 		{name: "acme", inputs: kind("acme", "acme-internal", map[string]any{"issuer.acme_url": "https://acme.example/directory", "ingress.class": "enclave"}), want: install.StatePass},
+		{name: "acme with a login", inputs: kind("acme-login", "acme-internal", map[string]any{
+			"issuer.acme_url": "https://acme.example/directory", "pull.username": "puller", "pull.password": "password-of-the-puller",
+		}), want: install.StatePass},
+		{name: "public ACME", after: "choose-issuer", inputs: map[string]any{"issuer.kind": "acme-internal", "issuer.name": "public", "issuer.acme_url": "https://acme-v02.api.letsencrypt.org/directory"}, want: install.StateBlocked},
 		{name: "not trusted", inputs: map[string]any{"tls.ca_file": other.File(t)}, want: install.StateFail, code: "ISS-04", says: []string{"enclave-ca", "enclave CA", "issuer.ca_cert_file"}},
 		{name: "no key", inputs: map[string]any{"issuer.ca_key": ""}, want: install.StateFail, code: "ISS-02", says: []string{"enclave-ca", "cert-manager", "tls.key"}},
 		{name: "of somebody else", inputs: map[string]any{"issuer.name": "owned"}, want: install.StateFail, code: "ISS-05", says: []string{"spec.ca.secretName", "terraform", "issuer.name"}},
 		{name: "few rights", given: map[string]any{"kubeconfig.file": c.guest}, want: install.StateFail, code: "K8S-03", says: []string{"get secrets", "administrator"}},
 	})
+	if o, err := c.dynamic.Resource(issuers).Get(t.Context(), "public", metav1.GetOptions{}); !apierrors.IsNotFound(err) {
+		t.Errorf("a public issuer is there: %v, %v", o, err)
+	}
 	bundle := func(path string) string {
 		t.Helper()
 		raw, err := os.ReadFile(path)
@@ -421,6 +429,12 @@ func (c *clusterRows) issuer(t *testing.T) {
 		"acme": {"acme": map[string]any{
 			"server": "https://acme.example/directory", "caBundle": bundle(ca.File(t)), "privateKeySecretRef": map[string]any{"name": "acme-account"},
 			"solvers": []any{map[string]any{"http01": map[string]any{"ingress": map[string]any{"ingressClassName": "enclave"}}}},
+		}},
+		"acme-login": {"acme": map[string]any{
+			"server": "https://acme.example/directory", "caBundle": bundle(ca.File(t)), "privateKeySecretRef": map[string]any{"name": "acme-login-account"},
+			"solvers": []any{map[string]any{"http01": map[string]any{"ingress": map[string]any{
+				"ingressClassName": "nginx", "podTemplate": map[string]any{"spec": map[string]any{"imagePullSecrets": []any{map[string]any{"name": "enclave-registry"}}}},
+			}}}},
 		}},
 	} {
 		o, err := c.dynamic.Resource(issuers).Get(t.Context(), name, metav1.GetOptions{})
@@ -527,12 +541,24 @@ func (c *clusterRows) disableAdmin(t *testing.T) {
 	c.secret(t, ns, "spacelift-server", map[string]any{"ADMIN_USERNAME": "root", "ADMIN_PASSWORD": "first-password-of-root", "OTHER": "kept"})
 	c.backend(t, ns, "spacelift-server", "spacelift-server")
 	in := at(s, map[string]any{"k8s.namespace": ns, "admin.disable": true, "sso.type": "oidc"})
-	c.run(t, "disable-admin-login", in, []row{
-		{name: "no key", inputs: map[string]any{"api.key_id": "", "k8s.namespace": bare}, want: install.StateFail, code: "DIS-02", says: []string{"spacelift-server"}},
-		{name: "no secret", inputs: map[string]any{"k8s.namespace": bare}, want: install.StateFail, code: "DIS-02", says: []string{"there is no secret", "spacelift-server"}},
+	c.run(t, "prove-other-login", in, []row{
+		{name: "no key", inputs: map[string]any{"api.key_id": ""}, want: install.StateFail, code: "DIS-01", says: []string{"api.key_id", "second administrator"}},
 		{name: "wrong key", inputs: map[string]any{"api.key_secret": "3f1c9f0e-of-somebody-else"}, want: install.StateFail, code: "DIS-01", says: []string{"other way in"}},
 		{name: "good", want: install.StatePass},
 	})
+	// A way in that is not proven stops the item that would close the other.
+	c.run(t, "disable-admin-login", in, []row{
+		{name: "wrong key", after: "prove-other-login", inputs: map[string]any{"api.key_secret": "3f1c9f0e-of-somebody-else"}, want: install.StateBlocked},
+		{name: "no secret", inputs: map[string]any{"k8s.namespace": bare}, want: install.StateFail, code: "DIS-02", says: []string{"there is no secret", "spacelift-server"}},
+	})
+	before, err := c.Clientset.CoreV1().Secrets(ns).Get(t.Context(), "spacelift-server", metav1.GetOptions{})
+	if err != nil || string(before.Data["ADMIN_PASSWORD"]) != "first-password-of-root" {
+		t.Errorf("%d keys, %v", len(before.Data), err)
+	}
+	if d, err := c.Clientset.AppsV1().Deployments(ns).Get(t.Context(), "spacelift-server", metav1.GetOptions{}); err != nil || d.Generation != 1 {
+		t.Errorf("restarted: generation %d, %v", d.Generation, err)
+	}
+	c.run(t, "disable-admin-login", in, []row{{name: "good", after: "prove-other-login", want: install.StatePass}})
 	got, err := c.Clientset.CoreV1().Secrets(ns).Get(t.Context(), "spacelift-server", metav1.GetOptions{})
 	if err != nil || len(got.Data["ADMIN_PASSWORD"]) > 0 || string(got.Data["OTHER"]) != "kept" {
 		t.Errorf("%d keys, %v", len(got.Data), err)

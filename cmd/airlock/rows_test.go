@@ -36,6 +36,7 @@ type row struct {
 	// harness puts them into files and the references into the site.
 	inputs map[string]any
 	given  map[string]any // outputs of the items before it
+	after  string         // an item of the preset that runs before it, and that it needs; "" is none
 	more   []bundle.Source
 	// registry is where the site's content goes, host/prefix over plain HTTP.
 	registry *manifests.SiteRegistry
@@ -179,13 +180,23 @@ func rowChecklist(t *testing.T, r row) *manifests.Checklist {
 	if item.Kind == manifests.ItemGroup {
 		t.Fatalf("%s is a group: test its children", r.item)
 	}
+	items := []manifests.Item{item}
+	items[0].Needs = []string{"given"}
+	if r.after != "" {
+		i := slices.IndexFunc(c.Items, func(it manifests.Item) bool { return it.ID == r.after })
+		if !slices.Contains(item.Needs, r.after) {
+			t.Fatalf("%s does not need %s", r.item, r.after)
+		}
+		items = append(items, c.Items[i])
+		items[0].Needs, items[1].Needs = append(items[0].Needs, r.after), []string{"given"}
+	}
 	before := manifests.Item{
 		ID: "given", Phase: item.Phase, Kind: manifests.ItemAction, Outputs: map[string]manifests.Output{},
 		// A step that is left out lets outputs be missing.
 		Steps: []manifests.Step{{ID: "give", Run: "test.give"}, {ID: "leave-out", Run: "test.give", When: "false"}},
 	}
 	for _, other := range c.Items {
-		if other.ID != item.ID {
+		if other.ID != r.item && other.ID != r.after {
 			maps.Copy(before.Outputs, other.Outputs)
 		}
 	}
@@ -195,13 +206,14 @@ func rowChecklist(t *testing.T, r row) *manifests.Checklist {
 		}
 	}
 	// A test waits for no load balancer.
-	for _, list := range [][]manifests.Step{item.Steps, item.Probes} {
-		for i := range list {
-			list[i].Retry = nil
+	for _, it := range items {
+		for _, list := range [][]manifests.Step{it.Steps, it.Probes} {
+			for i := range list {
+				list[i].Retry = nil
+			}
 		}
 	}
-	item.Needs = []string{"given"}
-	c.Items, c.Source, c.Product = []manifests.Item{before, item}, nil, "demo"
+	c.Items, c.Source, c.Product = append([]manifests.Item{before}, items...), nil, "demo"
 	return c
 }
 

@@ -586,9 +586,12 @@ func TestRealCertManager(t *testing.T) {
 	if len(res.Outputs["helm.images"].([]any)) != 5 {
 		t.Errorf("images %v", res.Outputs["helm.images"])
 	}
+	gone := m.Entries[0].Source
 	m.Entries = m.Entries[1:]
 	in.With["map"] = asMap(t, m)
-	fails(t, b, in, "HELM-09")
+	if f := fails(t, b, in, "HELM-09"); f.Fields["images"] != gone {
+		t.Errorf("without %s: %+v", gone, f)
+	}
 	if _, err := Uninstall(t.Context(), Removal{Kubeconfig: box.Kubeconfig, Release: "cert-manager", Namespace: "cert-manager", Timeout: time.Minute}); err != nil {
 		t.Error(err)
 	}

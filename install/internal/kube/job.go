@@ -14,7 +14,6 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
 )
 
 // Job is a program that runs once in the cluster, with content mounted from a
@@ -54,7 +53,8 @@ const (
 // Run runs a Job and returns its log, whether the program ended well or not. A
 // pod that cannot start, or that does not end in time, is a *JobError. Nothing
 // of the Job stays, however Run ends; if this process dies, the cluster removes
-// it once its time is over.
+// it once its time is over: so the Job is there before its content, which the pod
+// waits for.
 func (c *Client) Run(ctx context.Context, j Job) (log []byte, err error) {
 	ctx, cancel := context.WithTimeout(ctx, j.Timeout)
 	defer cancel()
@@ -67,10 +67,6 @@ func (c *Client) Run(ctx context.Context, j Job) (log []byte, err error) {
 	defer func() { err = errors.Join(err, c.remove(ctx, job)) }()
 	if _, err := c.clientset.CoreV1().Secrets(j.Namespace).Create(ctx, j.secret(job), metav1.CreateOptions{FieldManager: Manager}); err != nil {
 		return nil, fmt.Errorf("make Secret %s/%s: %w", j.Namespace, name, c.Explain(err))
-	}
-	resume := []byte(`{"spec":{"suspend":false}}`)
-	if _, err := jobs.Patch(ctx, name, types.MergePatchType, resume, metav1.PatchOptions{FieldManager: Manager}); err != nil {
-		return nil, fmt.Errorf("start Job %s/%s: %w", j.Namespace, name, c.Explain(err))
 	}
 	pod, err := c.ended(ctx, job)
 	if err != nil {
@@ -100,7 +96,7 @@ func (c *Client) ended(ctx context.Context, job *batchv1.Job) (string, error) {
 	var failing time.Time
 	for {
 		pods, err := c.clientset.CoreV1().Pods(job.Namespace).List(ctx, metav1.ListOptions{LabelSelector: selector, Limit: 2})
-		if err != nil && ctx.Err() == nil {
+		if err != nil && !over(ctx) {
 			return "", fmt.Errorf("look at Job %s/%s: %w", job.Namespace, job.Name, c.Explain(err))
 		}
 		if err == nil {
@@ -138,6 +134,13 @@ func (c *Client) ended(ctx context.Context, job *batchv1.Job) (string, error) {
 		case <-tick.C:
 		}
 	}
+}
+
+// over says whether a context has ended, or its deadline has passed and it is
+// about to: a client's rate limiter sees that first.
+func over(ctx context.Context) bool {
+	deadline, ok := ctx.Deadline()
+	return ctx.Err() != nil || ok && !time.Now().Before(deadline)
 }
 
 // hindrance is what keeps the Job's pod from running.
@@ -190,8 +193,7 @@ func (c *Client) output(ctx context.Context, namespace, pod string, limit int64)
 	return data, nil
 }
 
-// job is the Job, suspended until its content is there. Its pod has no rights,
-// in the cluster or on the node.
+// job is the Job. Its pod has no rights, in the cluster or on the node.
 func (j Job) job(name string) *batchv1.Job {
 	yes, no, user := true, false, int64(65532)
 	spec := corev1.PodSpec{
@@ -218,7 +220,7 @@ func (j Job) job(name string) *batchv1.Job {
 	return &batchv1.Job{
 		ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: j.Namespace, Labels: j.labels()},
 		Spec: batchv1.JobSpec{
-			Suspend: &yes, BackoffLimit: &never, TTLSecondsAfterFinished: &remain, ActiveDeadlineSeconds: &deadline,
+			BackoffLimit: &never, TTLSecondsAfterFinished: &remain, ActiveDeadlineSeconds: &deadline,
 			Template: corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Labels: j.labels()}, Spec: spec},
 		},
 	}

@@ -22,7 +22,6 @@ type jobs struct {
 	mu      sync.Mutex
 	job     *batchv1.Job
 	secret  *corev1.Secret
-	started bool
 	removed bool
 	pod     corev1.PodStatus
 	log     string
@@ -51,17 +50,13 @@ func (s *jobs) register(t *testing.T, mux *http.ServeMux) {
 		s.secret = sent[corev1.Secret](t, r)
 		answer(w, http.StatusCreated, s.secret)
 	}))
-	mux.HandleFunc("PATCH /apis/batch/v1/namespaces/n/jobs/{name}", take(func(w http.ResponseWriter, _ *http.Request) {
-		s.started = s.secret != nil
-		answer(w, http.StatusOK, s.job)
-	}))
 	mux.HandleFunc("DELETE /apis/batch/v1/namespaces/n/jobs/{name}", take(func(w http.ResponseWriter, r *http.Request) {
 		s.removed = r.PathValue("name") == s.job.Name
 		answer(w, http.StatusOK, metav1.Status{Status: metav1.StatusSuccess})
 	}))
 	mux.HandleFunc("GET /api/v1/namespaces/n/pods", take(func(w http.ResponseWriter, _ *http.Request) {
 		list := corev1.PodList{}
-		if s.started {
+		if s.secret != nil {
 			list.Items = []corev1.Pod{{ObjectMeta: metav1.ObjectMeta{Namespace: "n", Name: "pod"}, Status: s.pod}}
 		}
 		answer(w, http.StatusOK, list)
@@ -116,7 +111,7 @@ func TestJob(t *testing.T) {
 		if strings.Contains(string(raw), "hush") || *pod.AutomountServiceAccountToken || !*pod.SecurityContext.RunAsNonRoot || !*pod.Containers[0].SecurityContext.ReadOnlyRootFilesystem {
 			t.Errorf("job %s", raw)
 		}
-		if !*s.job.Spec.Suspend || *s.job.Spec.BackoffLimit != 0 || *s.job.Spec.TTLSecondsAfterFinished == 0 || *s.job.Spec.ActiveDeadlineSeconds < 60 || pod.ImagePullSecrets[0].Name != "pull" {
+		if s.job.Spec.Suspend != nil || *s.job.Spec.BackoffLimit != 0 || *s.job.Spec.TTLSecondsAfterFinished == 0 || *s.job.Spec.ActiveDeadlineSeconds < 60 || pod.ImagePullSecrets[0].Name != "pull" {
 			t.Errorf("job %s", raw)
 		}
 	}
