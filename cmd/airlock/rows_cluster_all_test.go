@@ -191,7 +191,7 @@ func (c *clusterRows) limits(t *testing.T) {
 	in := func(ns string) map[string]any {
 		return map[string]any{"k8s.namespace": ns, "workers.kind": "docker"}
 	}
-	c.run(t, "create-kubernetes-namespace", nil, []row{
+	c.run(t, "create-kubernetes-namespace", map[string]any{}, []row{
 		{name: "small default", inputs: in(of[0]), want: install.StateFail, code: "NS-03", says: []string{"limit range site", "the pods of server", "128Mi memory", "200Mi", "server.resources"}},
 		{name: "no limit", inputs: in(of[1]), want: install.StateFail, code: "NS-03", says: []string{"150m cpu", "none"}},
 		{name: "least", inputs: in(of[2]), want: install.StateFail, code: "NS-03", says: []string{"the pods of scheduler", "64Mi memory", "50Mi"}},
