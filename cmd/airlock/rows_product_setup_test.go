@@ -284,7 +284,7 @@ func TestWorkerFiles(t *testing.T) {
 			t.Errorf("the pool lacks %q:\n%s", want, pool)
 		}
 	}
-	for _, not := range []string{"Ansible", "imagePullSecrets", "ConfigMap", "volumes", "volumeMounts", "space:"} {
+	for _, not := range []string{"Ansible", "imagePullSecrets", "ConfigMap", "volumes", "volumeMounts", "\n  space:"} {
 		if strings.Contains(pool, not) {
 			t.Errorf("the pool has %s:\n%s", not, pool)
 		}
