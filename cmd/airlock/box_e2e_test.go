@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -16,9 +17,12 @@ import (
 	"time"
 
 	"github.com/airlock-project/airlock/manifests"
+	"github.com/airlock-project/airlock/testdata/nameserver"
 	"github.com/airlock-project/airlock/testdata/spacelift"
 	"github.com/olareg/olareg"
 	"github.com/olareg/olareg/config"
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -44,6 +48,7 @@ type box struct {
 	mu   sync.Mutex
 	sent map[string]int // blobs below jobs/: how often each was uploaded
 	took map[string]int // manifests below real/: how often each was asked for
+	lost string         // repository whose manifests the registry does not have
 	held chan<- struct{}
 	gate <-chan struct{} // that pulls of the backend wait for, see hold
 }
@@ -111,10 +116,58 @@ func (e *box) serveRegistry(t *testing.T) {
 			e.mu.Unlock()
 		}
 		e.wait(r, user)
+		e.mu.Lock()
+		lost := e.lost
+		e.mu.Unlock()
+		if lost != "" && strings.HasSuffix(r.URL.Path[:max(0, strings.LastIndex(r.URL.Path, "/manifests/"))], "/"+lost) {
+			w.WriteHeader(http.StatusNotFound)
+			_, _ = io.WriteString(w, `{"errors":[{"code":"MANIFEST_UNKNOWN","message":"manifest unknown"}]}`) // to a client that may have left
+			return
+		}
 		reg.ServeHTTP(w, r)
 	}), ReadHeaderTimeout: time.Minute}
 	go func() { _ = srv.Serve(l) }() // ends with the test
 	t.Cleanup(func() { _ = srv.Close() })
+}
+
+// lose lets the registry answer that it has no manifest of a repository; "" is
+// none.
+func (e *box) lose(repository string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.lost = repository
+}
+
+// names stands in for the cluster's DNS, at the address that pods ask.
+func (e *box) names(t *testing.T, records ...string) {
+	t.Helper()
+	host, port, err := net.SplitHostPort(nameserver.StartAt(t, e.node, nameserver.Zone(t, records...)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	n, err := strconv.ParseInt(port, 10, 32)
+	if err != nil {
+		t.Fatal(err)
+	}
+	number, udp, tcp, yes := int32(n), corev1.ProtocolUDP, corev1.ProtocolTCP, true
+	udpName, tcpName := "dns", "dns-tcp"
+	meta := metav1.ObjectMeta{Name: "kube-dns", Namespace: "kube-system"}
+	service := &corev1.Service{ObjectMeta: meta, Spec: corev1.ServiceSpec{ClusterIP: "10.96.0.10", Ports: []corev1.ServicePort{{Name: udpName, Protocol: udp, Port: 53}, {Name: tcpName, Protocol: tcp, Port: 53}}}}
+	if _, err := e.clients.CoreV1().Services(meta.Namespace).Create(t.Context(), service, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	meta.Labels = map[string]string{discoveryv1.LabelServiceName: meta.Name}
+	slice := &discoveryv1.EndpointSlice{
+		ObjectMeta: meta, AddressType: discoveryv1.AddressTypeIPv4,
+		Endpoints: []discoveryv1.Endpoint{{Addresses: []string{host}, Conditions: discoveryv1.EndpointConditions{Ready: &yes}}},
+		Ports:     []discoveryv1.EndpointPort{{Name: &udpName, Protocol: &udp, Port: &number}, {Name: &tcpName, Protocol: &tcp, Port: &number}},
+	}
+	if _, err := e.clients.DiscoveryV1().EndpointSlices(meta.Namespace).Create(t.Context(), slice, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = e.clients.CoreV1().Services(meta.Namespace).Delete(context.Background(), meta.Name, metav1.DeleteOptions{}) // the box goes, too
+	})
 }
 
 // work has a stand-in for the worker controller look at pools, once there is a

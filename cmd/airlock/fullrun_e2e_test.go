@@ -3,15 +3,19 @@
 package main
 
 import (
+	"encoding/json"
 	"maps"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/airlock-project/airlock/install"
+	probehttp "github.com/airlock-project/airlock/install/probe/http"
 	"github.com/goccy/go-yaml"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
@@ -27,7 +31,8 @@ func TestEndToEnd(t *testing.T) {
 	operator, security := fullKey(t, keys, "operator"), fullKey(t, keys, "security")
 	f := newFullRun(t, b.Bundle, "onprem", operator, security)
 	f.cluster = os.Getenv("KUBECONFIG")
-	f.near = func(address string) string { return e.forward(t, address) }
+	e.names(t, netHost+". A 10.1.2.3")
+	f.host, f.near = e.node, func(address string) string { return e.forward(t, address) }
 	in := onpremAnswers(t, f)
 	f.answer(nowhere(t), in, e.answers(f, in), map[string]any{"vendor.fingerprint": b.fingerprint})
 	f.site.Registry = e.site(f)
@@ -35,6 +40,7 @@ func TestEndToEnd(t *testing.T) {
 	f.run("verify-installation-archive")
 	for _, id := range inOrder(f.list) {
 		if id == "deploy-helm-chart" {
+			t.Run("not in the mirror", func(t *testing.T) { e.notInMirror(t, f) })
 			t.Run("wrong pull secret", func(t *testing.T) { e.wrongPullSecret(t, f) })
 			t.Run("killed in an installation", func(t *testing.T) { e.killed(t, f, b, "pending-install") })
 		}
@@ -47,6 +53,7 @@ func TestEndToEnd(t *testing.T) {
 	f.finished()
 	f.secret()
 	t.Run("pods", func(t *testing.T) { e.pods(t, f) })
+	t.Run("closed to pods", func(t *testing.T) { e.closedToPods(t, f) })
 	t.Run("stock tools", func(t *testing.T) { e.stock(t) })
 	t.Run("ingress", func(t *testing.T) { e.ingress(t, f) })
 	t.Run("never ready", func(t *testing.T) { e.neverReady(t, f) })
@@ -67,8 +74,9 @@ var e2eReady = func() states {
 	return out
 }()
 
-// pods looks at what runs: the images by the digests that were mirrored, and the
-// server through its NodePort.
+// pods looks at what runs: each container's image is the mirrored one by its
+// digest, in its pod's spec and on the node. The server answers through its
+// NodePort, for Airlock's own probe too.
 func (e *box) pods(t *testing.T, f *fullRun) {
 	t.Helper()
 	list, err := e.clients.CoreV1().Pods(namespace).List(t.Context(), metav1.ListOptions{})
@@ -77,10 +85,11 @@ func (e *box) pods(t *testing.T, f *fullRun) {
 	}
 	seen := 0
 	for _, p := range list.Items {
-		for _, s := range p.Status.ContainerStatuses {
+		for i, s := range p.Status.ContainerStatuses {
 			seen++
-			if !strings.HasPrefix(s.Image, boxRegistry+"/airlock/spacelift-backend") && !strings.HasPrefix(p.Spec.Containers[0].Image, boxRegistry+"/airlock/spacelift-backend:"+fullVersion+"@sha256:") {
-				t.Errorf("pod %s runs %s (%s)", p.Name, s.Image, p.Spec.Containers[0].Image)
+			tagged, digest, pinned := strings.Cut(p.Spec.Containers[i].Image, "@")
+			if tagged != boxRegistry+"/airlock/spacelift-backend:"+fullVersion || !pinned || !strings.HasSuffix(s.ImageID, "@"+digest) {
+				t.Errorf("pod %s wants %s and runs %s (%s)", p.Name, p.Spec.Containers[i].Image, s.Image, s.ImageID)
 			}
 		}
 	}
@@ -90,23 +99,96 @@ func (e *box) pods(t *testing.T, f *fullRun) {
 	if said, err := hello(http.DefaultClient, e.nodePort(t), ""); err != nil || !strings.HasPrefix(said, "hello from spacelift-server-") {
 		t.Errorf("through the NodePort: %q, %v", said, err)
 	}
+	page := install.Input{With: map[string]any{"url": e.nodePort(t)}}
+	if res, err := (probehttp.Probe{}).Run(t.Context(), page); err != nil || len(res.Findings) > 0 {
+		t.Errorf("the probe of the NodePort: %+v, %v", res.Findings, err)
+	}
 	jobs, err := e.clients.BatchV1().Jobs(namespace).List(t.Context(), metav1.ListOptions{})
 	if err != nil || len(jobs.Items) > 0 {
 		t.Errorf("jobs left in %s: %+v, %v", namespace, jobs.Items, err)
 	}
 }
 
-// stock has helm and kubectl say what was installed.
+// stock has helm and kubectl say what was installed: one release in its first
+// revision that worked, and no workload of which Airlock says nothing.
 func (e *box) stock(t *testing.T) {
 	t.Helper()
-	if out := e.run(t, "helm", "list", "--all-namespaces", "--output", "json"); !strings.Contains(out, `"chart":"spacelift-1.0.0"`) || !strings.Contains(out, `"status":"deployed"`) {
-		t.Errorf("helm list: %s", out)
+	var list []struct{ Name, Namespace, Chart, Status string }
+	out := e.run(t, "helm", "list", "--all-namespaces", "--output", "json")
+	if err := json.Unmarshal([]byte(out), &list); err != nil {
+		t.Fatalf("helm list: %v: %s", err, out)
 	}
-	if out := e.run(t, "helm", "history", "spacelift", "--namespace", namespace); !strings.Contains(out, "deployed") {
-		t.Errorf("helm history: %s", out)
+	got := []string{}
+	for _, r := range list {
+		got = append(got, r.Namespace+"/"+r.Name+" "+r.Chart+" "+r.Status)
 	}
-	if out := e.run(t, "kubectl", "--namespace", namespace, "get", "deployments", "--output", "name"); !strings.Contains(out, "deployment.apps/spacelift-drain") {
-		t.Errorf("kubectl: %s", out)
+	slices.Sort(got)
+	want := []string{
+		"ingress-nginx/ingress-nginx ingress-nginx-0.0.7 deployed", "spacelift-worker-controller-system/spacelift-workerpool-controller spacelift-workerpool-controller-0.62.7 deployed",
+		"spacelift/spacelift spacelift-1.0.0 deployed",
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("helm list: %q, want %q", got, want)
+	}
+	if history := e.history(t); len(history) != 1 || !strings.HasSuffix(history[0], "deployed") {
+		t.Errorf("helm history: %q", history)
+	}
+	names := strings.Fields(e.run(t, "kubectl", "--namespace", namespace, "get", "deployments,statefulsets,daemonsets,jobs,cronjobs", "--output", "name"))
+	if want := []string{"deployment.apps/spacelift-drain", "deployment.apps/spacelift-server"}; !slices.Equal(names, want) {
+		t.Errorf("kubectl: %q, want %q", names, want)
+	}
+}
+
+// notInMirror takes the backend's manifests out of the registry after it was
+// mirrored: the report says which pod and image, and that the registry has no such
+// image. What never worked is removed again.
+func (e *box) notInMirror(t *testing.T, f *fullRun) {
+	t.Helper()
+	e.lose("spacelift-backend")
+	it := e.within(t, f, 40*time.Second, nil, "deploy-helm-chart")
+	e.lose("")
+	i := slices.IndexFunc(it.Findings, func(f install.FindingReport) bool { return f.Code == "HELM-01" })
+	if it.State != install.StateFail || i < 0 {
+		t.Fatalf("got %s (%s): %+v", it.State, it.Reason, it.Findings)
+	}
+	for _, want := range []string{"pod spacelift-", boxRegistry + "/airlock/spacelift-backend:" + fullVersion + "@sha256:", "not found"} {
+		if !strings.Contains(it.Findings[i].Cause, want) {
+			t.Errorf("the cause lacks %q: %s", want, it.Findings[i].Cause)
+		}
+	}
+	if !strings.Contains(it.Findings[i].Fix, "setup-registry-push-images") {
+		t.Errorf("fix: %s", it.Findings[i].Fix)
+	}
+}
+
+// closedToPods names an endpoint that this machine reaches and pods do not: the
+// check from inside says so, and the one from here does not.
+func (e *box) closedToPods(t *testing.T, f *fullRun) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	before := f.site.Inputs["network.endpoints"]
+	f.answer(map[string]any{"network.endpoints": []any{l.Addr().String()}})
+	f.open()
+	f.run("configure-networking")
+	f.run("reach-from-cluster")
+	if it := f.item("configure-networking"); it.State != install.StatePass {
+		t.Errorf("from here: %s (%s): %+v", it.State, it.Reason, it.Findings)
+	}
+	it := f.item("reach-from-cluster")
+	i := slices.IndexFunc(it.Findings, func(f install.FindingReport) bool { return f.Code == "NET-01" })
+	if it.State != install.StateFail || i < 0 || !strings.Contains(it.Findings[i].Cause, "pods cannot reach 127.0.0.1") {
+		t.Errorf("from pods: %s (%s): %+v", it.State, it.Reason, it.Findings)
+	}
+	f.answer(map[string]any{"network.endpoints": before})
+	f.open()
+	f.run("configure-networking")
+	f.run("reach-from-cluster")
+	if it := f.item("reach-from-cluster"); it.State != install.StateWarn {
+		t.Errorf("again: %s (%s): %+v", it.State, it.Reason, it.Findings)
 	}
 }
 

@@ -71,6 +71,9 @@ func fullAnswers(t *testing.T, f *fullRun, root *pki.Authority, cert tls.Certifi
 		endpoint, db = f.near(endpoint), strings.Replace(db, local, f.near(local), 1)
 	}
 	s, at := front(t, cert, "http://"+endpoint)
+	if f.near != nil {
+		at = "https://" + f.near(strings.TrimPrefix(at, "https://"))
+	}
 	f.product, f.tokens = s, append(f.tokens, s.Tokens)
 	f.secrets["database password, escaped"] = databaseEscaped
 	copies := rowFile(t, []byte("a copy elsewhere"))
@@ -96,7 +99,11 @@ func onpremAnswers(t *testing.T, f *fullRun) map[string]any {
 	t.Helper()
 	const vcsToken = "glpat-of-the-enclave-vcs"
 	root := pki.New(t, "Site A root")
-	cert := root.Server(t, []string{netHost, "localhost", "127.0.0.1"})
+	names := []string{netHost, "localhost", "127.0.0.1"}
+	if f.host != "" {
+		names = append(names, f.host)
+	}
+	cert := root.Server(t, names)
 	chain, key := pki.Files(t, cert)
 	vcs, vcsCA, _ := spacelift.TLS(t, spacelift.VCS(vcsToken))
 	sso, ssoCA := idp(t, []string{"openid", "email"}, "")
@@ -159,7 +166,7 @@ var onpremEmpty = states{
 		configure-networking network-vpc-subnets kubernetes-deployments configure-kubectl-credentials`,
 	install.StateBlocked: `create-kubernetes-namespace install-ingress-controller create-kubernetes-secrets reach-from-cluster deploy-helm-chart
 		install-workerpool-controller deploy-worker-pool obtain-license-and-materials network-firewall-rules setup-registry-push-images render-charts configure-dns-records login-admin
-		create-account issue-api-key setup-vcs-integration create-worker-pool prepare-runner-image default-runner-image verify-ui-loads verify-workers-connect
+		create-account issue-api-key setup-vcs-integration create-worker-pool prepare-runner-image default-runner-image verify-ui-loads verify-workers-connect names-from-cluster
 		create-test-stack trigger-run usage-reporting hand-over-usage-data disaster-recovery`,
 	install.StateSkipped: `minio-credentials escrow-encryption-key network-internet-gateway network-nat-gateway network-https-load-balancer
 		network-mqtt-load-balancer mirror-terraform-providers vendor-terraform-modules review-terraform-variables deploy-infrastructure-terraform
@@ -178,7 +185,7 @@ var onpremReady = states{
 	install.StateAttested: `obtain-license-and-materials escrow-encryption-key login-admin create-account configure-sso issue-api-key
 		cloud-integrations-oidc hand-over-usage-data disaster-recovery`,
 	install.StateWaived: `kubernetes-deployments configure-kubectl-credentials create-kubernetes-namespace install-ingress-controller
-		create-kubernetes-secrets image-pull-credentials reach-from-cluster deploy-helm-chart install-workerpool-controller deploy-worker-pool disable-admin-login
+		create-kubernetes-secrets image-pull-credentials reach-from-cluster names-from-cluster deploy-helm-chart install-workerpool-controller deploy-worker-pool disable-admin-login
 		telemetry-rollout`,
 	install.StateSkipped: `minio-credentials network-internet-gateway network-nat-gateway network-mqtt-load-balancer mirror-terraform-providers
 		vendor-terraform-modules review-terraform-variables deploy-infrastructure-terraform eks-ingress-class install-cert-manager choose-issuer create-cluster-issuer
@@ -190,7 +197,7 @@ var eksEmpty = states{
 	install.StateFail: `verify-installation-archive license-expiry prepare-tls-certificate encryption message-queue configure-networking
 		network-vpc-subnets review-terraform-variables`,
 	install.StateBlocked: `kubernetes-deployments configure-kubectl-credentials create-kubernetes-namespace eks-ingress-class create-kubernetes-secrets
-		reach-from-cluster deploy-helm-chart install-workerpool-controller deploy-worker-pool obtain-license-and-materials postgresql-database object-storage network-firewall-rules setup-registry-push-images render-charts
+		reach-from-cluster names-from-cluster deploy-helm-chart install-workerpool-controller deploy-worker-pool obtain-license-and-materials postgresql-database object-storage network-firewall-rules setup-registry-push-images render-charts
 		configure-dns-records login-admin create-account issue-api-key setup-vcs-integration create-worker-pool prepare-runner-image default-runner-image
 		verify-ui-loads verify-workers-connect create-test-stack trigger-run usage-reporting hand-over-usage-data disaster-recovery`,
 	install.StateUnavailable: "mirror-terraform-providers vendor-terraform-modules deploy-infrastructure-terraform",
@@ -209,7 +216,7 @@ var eksReady = states{
 	install.StateWarn:     "prepare-runner-image",
 	install.StateAttested: `obtain-license-and-materials login-admin create-account issue-api-key hand-over-usage-data disaster-recovery`,
 	install.StateWaived: `mirror-terraform-providers vendor-terraform-modules deploy-infrastructure-terraform kubernetes-deployments
-		configure-kubectl-credentials create-kubernetes-namespace eks-ingress-class create-kubernetes-secrets reach-from-cluster deploy-helm-chart`,
+		configure-kubectl-credentials create-kubernetes-namespace eks-ingress-class create-kubernetes-secrets reach-from-cluster names-from-cluster deploy-helm-chart`,
 	install.StateSkipped: `minio-credentials escrow-encryption-key install-ingress-controller install-cert-manager choose-issuer create-cluster-issuer
 		gke-database-grants image-pull-credentials deploy-ecs-services ecs-deployment vcs-gateway configure-sso attest-vcs-app
 		install-workerpool-controller deploy-worker-pool prove-other-login disable-admin-login install-promex observability telemetry slack-integration telemetry-rollout

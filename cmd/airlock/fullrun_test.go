@@ -203,6 +203,7 @@ type fullRun struct {
 	operator *sign.Key
 	security *sign.Key
 	cluster  string                      // kubeconfig; "" has no cluster, and what needs one is waived
+	host     string                      // address of this machine for pods; "" where there are none
 	near     func(address string) string // how pods reach a server of this process; nil where there are none
 	secrets  map[string]string
 	product  *standin.Server

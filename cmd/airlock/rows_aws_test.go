@@ -329,6 +329,14 @@ func TestRowECS(t *testing.T) {
 		}},
 		{row: row{name: "no database", want: install.StateFail, code: "ECS-17", says: []string{"spacelift", "DATABASE_URL", "sensitive_env_vars"}}, set: func(s *awsstandin.Server) { s.Cluster.Services["server"].Secrets = []string{"LICENSE_TOKEN"} }},
 		{row: row{name: "not given", inputs: map[string]any{"ecs.cluster": nil}, want: install.StateFail, code: "ECS-09", says: []string{"ecs.cluster"}}},
+		{row: row{name: "old tasks remain", want: install.StateFail, code: "ECS-04", says: []string{"server"}}, set: func(s *awsstandin.Server) { s.Cluster.Services["server"].Deployments = 2 }},
+		{row: row{name: "rolls out", want: install.StateFail, code: "ECS-04", says: []string{"drain", "IN_PROGRESS"}}, set: func(s *awsstandin.Server) { s.Cluster.Services["drain"].Rollout = "IN_PROGRESS" }},
+		{row: row{name: "tasks stop", want: install.StateFail, code: "ECS-08", says: []string{"drain", "exit code 1", "log group"}}, set: stop("Essential container in task exited: exit code 1")},
+		{row: row{name: "other name", inputs: map[string]any{"hosts.server": "other.site-a.example"}, want: install.StateFail, code: "ECS-10", says: []string{rowCert, "other.site-a.example", "prepare-tls-certificate"}}},
+		{row: row{name: "no balancer", inputs: map[string]any{"aws.server_load_balancer": "nobody"}, want: install.StateFail, code: "ECS-13", says: []string{"nobody", "server_lb_name"}}},
+		{row: row{name: "one bad target", want: install.StateWarn, code: "ECS-15", says: []string{"10.0.0.2", "1983"}}, set: func(s *awsstandin.Server) {
+			s.Balancers[0].Targets = map[string]string{"10.0.0.1": "healthy", "10.0.0.2": "unhealthy"}
+		}},
 		{row: row{name: "no healthy target", want: install.StateFail, code: "ECS-16", says: []string{"spacelift-server", "503"}}, set: func(s *awsstandin.Server) { s.Balancers[0].Targets = map[string]string{"10.0.0.1": "unhealthy"} }},
 	}
 	for i := range cases {

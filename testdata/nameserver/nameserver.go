@@ -16,7 +16,13 @@ type Handler func(q dns.Question, r *dns.Msg, network string) *dns.Msg
 // ends.
 func Start(t testing.TB, h Handler) (address string) {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	return StartAt(t, "127.0.0.1", h)
+}
+
+// StartAt is Start on an address of the test's choice.
+func StartAt(t testing.TB, host string, h Handler) (address string) {
+	t.Helper()
+	l, err := net.Listen("tcp", net.JoinHostPort(host, "0"))
 	if err != nil {
 		t.Fatal(err)
 	}
