@@ -65,6 +65,25 @@ func standDeployment(name, image, more string) string {
 	return "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: " + name + "}\nspec:\n  selector: {matchLabels: {app: " + name + "}}\n  template:\n    metadata: {labels: {app: " + name + "}}\n    spec: {containers: [{name: c, image: \"" + image + "\"" + more + "}]}\n"
 }
 
+// pulling gives the pod of standDeployment what a value holds to pull with.
+func pulling(deployment, value string) string {
+	return strings.Replace(deployment, "spec: {containers:", "spec: {imagePullSecrets: {{ "+value+" | toJson }}, containers:", 1)
+}
+
+// pulls wants the pods of deployments to pull with the site's login.
+func (c *chartRows) pulls(t *testing.T, namespace string, deployments ...string) {
+	t.Helper()
+	for _, name := range deployments {
+		d, err := c.Clientset.AppsV1().Deployments(namespace).Get(t.Context(), name, metav1.GetOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if s := d.Spec.Template.Spec.ImagePullSecrets; len(s) != 1 || s[0].Name != "enclave-registry" {
+			t.Errorf("%s pulls with %v", name, s)
+		}
+	}
+}
+
 // only names an image where a value is set.
 func only(value, image string) string {
 	return "{{ if .Values." + value + " }}" + image + "{{ end }}"
@@ -154,12 +173,12 @@ func webhookConfiguration(name, group, resource, url, ca string) string {
 func certManagerChart(t *testing.T, image, url, ca string) bundle.Source {
 	files := map[string]string{
 		"Chart.yaml":        "apiVersion: v2\nname: cert-manager\nversion: 1.19.2\n",
-		"values.yaml":       "crds: {enabled: false}\nglobal: {leaderElection: {namespace: \"\"}}\n",
+		"values.yaml":       "crds: {enabled: false}\nglobal: {imagePullSecrets: [], leaderElection: {namespace: \"\"}}\n",
 		"templates/w.yaml":  webhookConfiguration("cert-manager-webhook", "cert-manager.io", "certificates", url, ca),
 		"templates/lm.yaml": "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: leader}\ndata: {namespace: {{ .Values.global.leaderElection.namespace | quote }}}\n",
 	}
 	for _, d := range []string{"cert-manager", "cert-manager-webhook", "cert-manager-cainjector"} {
-		files["templates/"+d+".yaml"] = standDeployment(d, only("crds.enabled", image), "")
+		files["templates/"+d+".yaml"] = pulling(standDeployment(d, only("crds.enabled", image), ""), ".Values.global.imagePullSecrets")
 	}
 	for kind, names := range map[string][2]string{
 		"Certificate": {"certificates", "cert-manager.io"}, "CertificateRequest": {"certificaterequests", "cert-manager.io"}, "Issuer": {"issuers", "cert-manager.io"},
@@ -182,18 +201,23 @@ func (c *chartRows) certManager(t *testing.T) {
 		{name: "not mirrored", more: []bundle.Source{certManagerChart(t, "quay.io/jetstack/cert-manager-controller:v1.19.2", url, ca)}, want: install.StateFail, code: "CM-03", says: []string{"quay.io/jetstack/cert-manager-controller:v1.19.2", "definition"}},
 		{name: "good", more: good, want: install.StatePass},
 		{name: "again", more: good, want: install.StatePass},
+		{name: "with a login", inputs: map[string]any{"pull.username": "puller", "pull.password": "password-of-the-puller"}, more: good, want: install.StatePass},
+	})
+	c.pulls(t, "cert-manager", "cert-manager", "cert-manager-webhook", "cert-manager-cainjector")
+	c.run(t, "install-cert-manager", map[string]any{"tls.mode": "cert-manager"}, []row{
 		{name: "webhook away", more: []bundle.Source{certManagerChart(t, standIn, "https://127.0.0.1:1/", ca)}, want: install.StateFail, code: "CM-02", says: []string{"127.0.0.1:1", "webhook's port"}},
 		{name: "not wanted", inputs: map[string]any{"tls.mode": "byo"}, want: install.StateSkipped},
 	})
 }
 
 // nginxChart is ingress-nginx's chart as far as the row looks at it.
-func nginxChart(t *testing.T, image, class, url, ca string) bundle.Source {
+func nginxChart(t *testing.T, image, url, ca string) bundle.Source {
 	return standChart(t, "ingress-nginx", map[string]string{
-		"Chart.yaml":       "apiVersion: v2\nname: ingress-nginx\nversion: 4.15.1\n",
-		"values.yaml":      "controller: {service: {}}\nrbac: {}\n",
-		"templates/d.yaml": standDeployment("ingress-nginx-controller", only("controller.service.externalTrafficPolicy", image), ""),
-		"templates/c.yaml": "apiVersion: networking.k8s.io/v1\nkind: IngressClass\nmetadata: {name: " + class + "}\nspec: {controller: k8s.io/ingress-nginx}\n",
+		"Chart.yaml":  "apiVersion: v2\nname: ingress-nginx\nversion: 4.15.1\n",
+		"values.yaml": "imagePullSecrets: []\ncontroller: {service: {}, ingressClass: nginx, ingressClassResource: {name: nginx, controllerValue: k8s.io/ingress-nginx}}\nrbac: {}\n",
+		"templates/d.yaml": pulling(standDeployment("ingress-nginx-controller", only("controller.service.externalTrafficPolicy", image),
+			`, args: ["--controller-class={{ .Values.controller.ingressClassResource.controllerValue }}", "--ingress-class={{ .Values.controller.ingressClass }}"]`), ".Values.imagePullSecrets"),
+		"templates/c.yaml": "apiVersion: networking.k8s.io/v1\nkind: IngressClass\nmetadata: {name: {{ .Values.controller.ingressClassResource.name }}}\nspec: {controller: {{ .Values.controller.ingressClassResource.controllerValue }}}\n",
 		"templates/s.yaml": "apiVersion: v1\nkind: Service\nmetadata: {name: ingress-nginx-controller, labels: {app.kubernetes.io/name: ingress-nginx}}\nspec: {type: LoadBalancer, externalTrafficPolicy: {{ .Values.controller.service.externalTrafficPolicy }}, ports: [{port: 443}], selector: {app: ingress-nginx-controller}}\n",
 		"templates/w.yaml": webhookConfiguration("ingress-nginx-admission", "networking.k8s.io", "ingresses", url, ca),
 	})
@@ -202,11 +226,11 @@ func nginxChart(t *testing.T, image, class, url, ca string) bundle.Source {
 func (c *chartRows) ingress(t *testing.T) {
 	url, ca := hook(t)
 	ns := c.Namespace(t)
-	good := []bundle.Source{nginxChart(t, standIn, "nginx", url, ca)}
+	good := []bundle.Source{nginxChart(t, standIn, url, ca)}
 	in := map[string]any{"ingress.install": true, "ingress.class": "nginx", "hosts.server": netHost, "k8s.namespace": ns, "ingress.address": "10.0.0.9"}
 	c.run(t, "install-ingress-controller", in, []row{
 		{name: "not carried", want: install.StateFail, code: "HELM-10", says: []string{"no chart ingress-nginx", "definition"}},
-		{name: "not mirrored", more: []bundle.Source{nginxChart(t, "registry.k8s.io/ingress-nginx/controller:v1.15.1", "nginx", url, ca)}, want: install.StateFail, code: "ING-03", says: []string{"registry.k8s.io/ingress-nginx/controller:v1.15.1", "whole index"}},
+		{name: "not mirrored", more: []bundle.Source{nginxChart(t, "registry.k8s.io/ingress-nginx/controller:v1.15.1", url, ca)}, want: install.StateFail, code: "ING-03", says: []string{"registry.k8s.io/ingress-nginx/controller:v1.15.1", "whole index"}},
 	})
 	// Helm waits for the address of a LoadBalancer: somebody hands it out.
 	done := make(chan struct{})
@@ -232,8 +256,20 @@ func (c *chartRows) ingress(t *testing.T) {
 		{name: "good", more: good, want: install.StatePass},
 		{name: "again", more: good, want: install.StatePass},
 		{name: "other address", inputs: map[string]any{"ingress.address": "10.0.0.8"}, more: good, want: install.StateFail, code: "ING-02", says: []string{"10.0.0.9", "10.0.0.8", "ingress-nginx/ingress-nginx-controller", "MetalLB"}},
-		{name: "other class", inputs: map[string]any{"ingress.class": "traefik"}, more: good, want: install.StateFail, code: "ING-01", says: []string{"traefik", "nginx (k8s.io/ingress-nginx)"}},
-		{name: "admission away", more: []bundle.Source{nginxChart(t, standIn, "nginx", "https://127.0.0.1:1/", ca)}, want: install.StateFail, code: "ING-06", says: []string{"127.0.0.1:1", "port 8443"}},
+		{name: "no such class", inputs: map[string]any{"ingress.class": "traefik", "ingress.install": false}, more: good, want: install.StateFail, code: "ING-01", says: []string{"traefik", "nginx (k8s.io/ingress-nginx)"}},
+		{name: "own class, with a login", inputs: map[string]any{"ingress.class": "inner", "pull.username": "puller", "pull.password": "password-of-the-puller"}, more: good, want: install.StatePass},
+	})
+	c.pulls(t, "ingress-nginx", "ingress-nginx-controller")
+	class, err := c.Clientset.NetworkingV1().IngressClasses().Get(t.Context(), "inner", metav1.GetOptions{})
+	if err != nil || class.Spec.Controller != "k8s.io/ingress-nginx-inner" {
+		t.Errorf("the class: %+v, %v", class, err)
+	}
+	d, err := c.Clientset.AppsV1().Deployments("ingress-nginx").Get(t.Context(), "ingress-nginx-controller", metav1.GetOptions{})
+	if err != nil || strings.Join(d.Spec.Template.Spec.Containers[0].Args, " ") != "--controller-class=k8s.io/ingress-nginx-inner --ingress-class=inner" {
+		t.Errorf("the controller: %+v, %v", d.Spec.Template.Spec.Containers, err)
+	}
+	c.run(t, "install-ingress-controller", in, []row{
+		{name: "admission away", more: []bundle.Source{nginxChart(t, standIn, "https://127.0.0.1:1/", ca)}, want: install.StateFail, code: "ING-06", says: []string{"127.0.0.1:1", "port 8443"}},
 	})
 	if err := c.Clientset.AdmissionregistrationV1().ValidatingWebhookConfigurations().Delete(t.Context(), "ingress-nginx-admission", metav1.DeleteOptions{}); err != nil {
 		t.Fatal(err)

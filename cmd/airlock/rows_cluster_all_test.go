@@ -4,12 +4,14 @@ package main
 
 import (
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"maps"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -20,10 +22,13 @@ import (
 	"github.com/airlock-project/airlock/testdata/fixture"
 	"github.com/airlock-project/airlock/testdata/pki"
 	"github.com/airlock-project/airlock/testdata/spacelift"
+	"github.com/google/go-cmp/cmp"
 	"github.com/olareg/olareg"
 	"github.com/olareg/olareg/config"
+	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -54,6 +59,7 @@ func TestRowsCluster(t *testing.T) {
 	c.guest = c.User(t, "guest", rbacv1.PolicyRule{APIGroups: []string{""}, Resources: []string{"nodes"}, Verbs: []string{"list"}})
 	t.Run("kubectl", c.kubectl)
 	t.Run("namespace", c.namespaces)
+	t.Run("limits", c.limits)
 	t.Run("ingress", c.ingress)
 	t.Run("eks-class", c.eksClass)
 	t.Run("issuer", c.issuer)
@@ -142,14 +148,66 @@ func (c *clusterRows) namespaces(t *testing.T) {
 	c.run(t, "create-kubernetes-namespace", map[string]any{"k8s.namespace": "spacelift-rows", "workers.namespace": "workers-rows"}, []row{
 		{name: "good", inputs: map[string]any{"k8s.pod_security": "baseline"}, want: install.StatePass},
 		{name: "again", inputs: map[string]any{"k8s.pod_security": "baseline"}, want: install.StatePass},
-		{name: "eks", platform: "eks", want: install.StatePass},
+		{name: "all", inputs: map[string]any{"k8s.pod_security": "baseline", "tls.mode": "cert-manager", "ingress.install": true}, want: install.StatePass},
+		{name: "eks", platform: "eks", inputs: map[string]any{"k8s.namespace": "spacelift-eks", "workers.namespace": "workers-eks", "k8s.pod_security": "privileged"}, want: install.StatePass},
+	})
+	const level, gate = "pod-security.kubernetes.io/enforce", "eks.amazonaws.com/pod-readiness-gate-inject"
+	for name, want := range map[string][2]string{
+		"spacelift-rows": {"baseline", ""}, "spacelift-eks": {"privileged", "enabled"}, "workers-rows": {"baseline", ""}, "workers-eks": {"privileged", ""},
+		controllerNamespace: {"privileged", ""}, "cert-manager": {"baseline", ""}, "ingress-nginx": {"baseline", ""},
+	} {
+		ns, err := c.Clientset.CoreV1().Namespaces().Get(t.Context(), name, metav1.GetOptions{})
+		if err != nil || ns.Labels[level] != want[0] || ns.Labels[gate] != want[1] {
+			t.Errorf("namespace %s: labels %v, %v", name, ns.Labels, err)
+		}
+	}
+	c.run(t, "create-kubernetes-namespace", map[string]any{"k8s.namespace": "spacelift-rows", "workers.namespace": "workers-rows"}, []row{
 		{name: "terminating", inputs: map[string]any{"k8s.namespace": held}, want: install.StateFail, code: "NS-01", says: []string{held, "Terminating", "finalizer"}},
 		{name: "quota", inputs: map[string]any{"k8s.namespace": small}, want: install.StateFail, code: "NS-02", says: []string{"small", "9 are needed", "three pods each"}},
 		{name: "few rights", given: map[string]any{"kubeconfig.file": c.guest}, want: install.StateFail, code: "K8S-03", says: []string{"namespaces", "administrator"}},
 	})
-	ns, err := c.Clientset.CoreV1().Namespaces().Get(t.Context(), "spacelift-rows", metav1.GetOptions{})
-	if err != nil || ns.Labels["eks.amazonaws.com/pod-readiness-gate-inject"] != "enabled" {
-		t.Errorf("%v, %v", ns.Labels, err)
+}
+
+// limits: a namespace that is there may have limits which keep the pods of the
+// chart out.
+func (c *clusterRows) limits(t *testing.T) {
+	var of [4]string
+	for i, item := range []map[string]any{
+		{"type": "Container", "default": map[string]any{"memory": "128Mi"}, "defaultRequest": map[string]any{"memory": "64Mi"}},
+		{"type": "Container", "max": map[string]any{"cpu": "150m"}},
+		{"type": "Pod", "min": map[string]any{"memory": "64Mi"}},
+		{"type": "Container", "default": map[string]any{"memory": "1Gi", "cpu": "2"}, "max": map[string]any{"memory": "4Gi", "cpu": "4"}, "min": map[string]any{"memory": "1Mi"}},
+	} {
+		of[i] = c.Namespace(t)
+		c.put(t, core("limitranges"), of[i], map[string]any{"apiVersion": "v1", "kind": "LimitRange", "metadata": map[string]any{"name": "site"}, "spec": map[string]any{"limits": []any{item}}})
+	}
+	strict, narrow := c.Namespace(t), c.Namespace(t)
+	quota := func(ns, name string, hard map[string]any) {
+		c.put(t, core("resourcequotas"), ns, map[string]any{"apiVersion": "v1", "kind": "ResourceQuota", "metadata": map[string]any{"name": name}, "spec": map[string]any{"hard": hard}})
+	}
+	quota(strict, "strict", map[string]any{"limits.memory": "64Gi"})
+	quota(narrow, "narrow", map[string]any{"requests.memory": "1Gi"})
+	quota(of[3], "roomy", map[string]any{"limits.memory": "64Gi", "limits.cpu": "64", "requests.cpu": "8"})
+	in := func(ns string) map[string]any {
+		return map[string]any{"k8s.namespace": ns, "workers.kind": "docker"}
+	}
+	c.run(t, "create-kubernetes-namespace", map[string]any{}, []row{
+		{name: "small default", inputs: in(of[0]), want: install.StateFail, code: "NS-03", says: []string{"limit range site", "the pods of server", "128Mi memory", "200Mi", "server.resources"}},
+		{name: "no limit", inputs: in(of[1]), want: install.StateFail, code: "NS-03", says: []string{"150m cpu", "none"}},
+		{name: "least", inputs: in(of[2]), want: install.StateFail, code: "NS-03", says: []string{"the pods of scheduler", "64Mi memory", "50Mi"}},
+		{name: "quota of limits", inputs: in(strict), want: install.StateFail, code: "NS-02", says: []string{"strict", "no limits.memory", "LimitRange"}},
+		{name: "quota of requests", inputs: in(narrow), want: install.StateFail, code: "NS-02", says: []string{"narrow", "1050Mi are needed"}},
+		{name: "limits that fit", inputs: in(of[3]), want: install.StatePass},
+	})
+	// What the rows say is what the server does: of the pods that the row lets in,
+	// and of those that it does not, the server says the same.
+	for ns, want := range map[string]bool{of[0]: false, of[1]: false, strict: false, of[3]: true} {
+		p := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "server"}, Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: "c", Image: "demo/web:1", Resources: corev1.ResourceRequirements{
+			Requests: corev1.ResourceList{"cpu": resource.MustParse("200m"), "memory": resource.MustParse("200Mi")},
+		}}}}}
+		if _, err := c.Clientset.CoreV1().Pods(ns).Create(t.Context(), p, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}}); (err == nil) != want {
+			t.Errorf("the server says of a pod of the server's: %v", err)
+		}
 	}
 }
 
@@ -324,10 +382,22 @@ func (c *clusterRows) issuer(t *testing.T) {
 	}
 	issuers := schema.GroupVersionResource{Group: "cert-manager.io", Version: "v1", Resource: "clusterissuers"}
 	c.put(t, issuers, "", map[string]any{"apiVersion": "cert-manager.io/v1", "kind": "ClusterIssuer", "metadata": map[string]any{"name": "owned"}, "spec": map[string]any{"selfSigned": map[string]any{"a": "b"}, "ca": map[string]any{"secretName": "theirs"}}})
+	kind := func(name, kind string, more map[string]any) map[string]any {
+		out := map[string]any{"issuer.kind": kind, "issuer.name": name}
+		maps.Copy(out, more)
+		return out
+	}
 	c.run(t, "create-cluster-issuer", in, []row{
 		{name: "ca", want: install.StatePass},
-		{name: "vault", inputs: map[string]any{"issuer.kind": "vault", "issuer.name": "vault", "issuer.vault_url": "https://vault.example:8200", "issuer.vault_token": "hvs.token-of-vault"}, want: install.StatePass},
-		{name: "acme", inputs: map[string]any{"issuer.kind": "acme-internal", "issuer.name": "acme", "issuer.acme_url": "https://acme.example/directory"}, want: install.StatePass},
+		{name: "self-signed", inputs: kind("self", "selfSigned", nil), want: install.StatePass},
+		{name: "vault", inputs: kind("vault", "vault", map[string]any{"issuer.vault_url": "https://vault.example:8200", "issuer.vault_token": "hvs.token-of-vault"}), want: install.StatePass},
+		{name: "vault login", inputs: kind("vault-login", "vault", map[string]any{
+			"issuer.vault_url": "https://vault.example:8200", "issuer.vault_path": "pki-site/sign/spacelift", "issuer.vault_role": "enclave", "issuer.server_ca_file": other.File(t),
+		}), want: install.StatePass},
+		{name: "acme", inputs: kind("acme", "acme-internal", map[string]any{"issuer.acme_url": "https://acme.example/directory", "ingress.class": "enclave"}), want: install.StatePass},
+		{name: "acme with a login", inputs: kind("acme-login", "acme-internal", map[string]any{
+			"issuer.acme_url": "https://acme.example/directory", "pull.username": "puller", "pull.password": "password-of-the-puller",
+		}), want: install.StatePass},
 		{name: "public ACME", after: "choose-issuer", inputs: map[string]any{"issuer.kind": "acme-internal", "issuer.name": "public", "issuer.acme_url": "https://acme-v02.api.letsencrypt.org/directory"}, want: install.StateBlocked},
 		{name: "not trusted", inputs: map[string]any{"tls.ca_file": other.File(t)}, want: install.StateFail, code: "ISS-04", says: []string{"enclave-ca", "enclave CA", "issuer.ca_cert_file"}},
 		{name: "of somebody else", inputs: map[string]any{"issuer.name": "owned"}, want: install.StateFail, code: "ISS-05", says: []string{"spec.ca.secretName", "terraform", "issuer.name"}},
@@ -336,13 +406,58 @@ func (c *clusterRows) issuer(t *testing.T) {
 	if o, err := c.dynamic.Resource(issuers).Get(t.Context(), "public", metav1.GetOptions{}); !apierrors.IsNotFound(err) {
 		t.Errorf("a public issuer is there: %v, %v", o, err)
 	}
-	for name, path := range map[string][]string{"vault": {"spec", "vault", "caBundle"}, "acme": {"spec", "acme", "caBundle"}} {
+	less := maps.Clone(in)
+	delete(less, "issuer.ca_key")
+	c.run(t, "create-cluster-issuer", less, []row{{name: "no key", want: install.StateFail, code: "ISS-02", says: []string{"enclave-ca", "cert-manager", "tls.key"}}})
+	read := func(path string) []byte {
+		t.Helper()
+		raw, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return raw
+	}
+	bundle := func(path string) string { return base64.StdEncoding.EncodeToString(read(path)) }
+	for name, want := range map[string]map[string]any{
+		"enclave-ca": {"ca": map[string]any{"secretName": "enclave-ca"}},
+		"self":       {"selfSigned": map[string]any{}},
+		"vault": {"vault": map[string]any{
+			"server": "https://vault.example:8200", "path": "pki/sign/spacelift", "caBundle": bundle(ca.File(t)),
+			"auth": map[string]any{"tokenSecretRef": map[string]any{"name": "vault-vault", "key": "token"}},
+		}},
+		"vault-login": {"vault": map[string]any{
+			"server": "https://vault.example:8200", "path": "pki-site/sign/spacelift", "caBundle": bundle(other.File(t)),
+			"auth": map[string]any{"kubernetes": map[string]any{"role": "enclave", "mountPath": "/v1/auth/kubernetes", "serviceAccountRef": map[string]any{"name": "cert-manager"}}},
+		}},
+		"acme": {"acme": map[string]any{
+			"server": "https://acme.example/directory", "caBundle": bundle(ca.File(t)), "privateKeySecretRef": map[string]any{"name": "acme-account"},
+			"solvers": []any{map[string]any{"http01": map[string]any{"ingress": map[string]any{"ingressClassName": "enclave"}}}},
+		}},
+		"acme-login": {"acme": map[string]any{
+			"server": "https://acme.example/directory", "caBundle": bundle(ca.File(t)), "privateKeySecretRef": map[string]any{"name": "acme-login-account"},
+			"solvers": []any{map[string]any{"http01": map[string]any{"ingress": map[string]any{
+				"ingressClassName": "nginx", "podTemplate": map[string]any{"spec": map[string]any{"imagePullSecrets": []any{map[string]any{"name": "enclave-registry"}}}},
+			}}}},
+		}},
+	} {
 		o, err := c.dynamic.Resource(issuers).Get(t.Context(), name, metav1.GetOptions{})
 		if err != nil {
 			t.Fatal(err)
 		}
-		if v, _, _ := unstructured.NestedString(o.Object, path...); v == "" {
-			t.Errorf("issuer %s has no caBundle: %v", name, o.Object["spec"])
+		if d := cmp.Diff(want, o.Object["spec"]); d != "" {
+			t.Errorf("issuer %s: %s", name, d)
+		}
+	}
+	for name, want := range map[string]map[string]string{"enclave-ca": {"tls.crt": chain, "tls.key": key}, "vault-vault": {"token": rowFile(t, []byte("hvs.token-of-vault"))}} {
+		s, err := c.Clientset.CoreV1().Secrets("cert-manager").Get(t.Context(), name, metav1.GetOptions{})
+		if err != nil || len(s.Data) != len(want) {
+			t.Fatalf("secret %s has %d keys, %v", name, len(s.Data), err)
+		}
+		for k, path := range want {
+			// A secret of the site has no line end.
+			if strings.TrimSpace(string(s.Data[k])) != strings.TrimSpace(string(read(path))) {
+				t.Errorf("secret %s: %s is not what the site gives", name, k)
+			}
 		}
 	}
 	if list, err := c.Clientset.CoreV1().Secrets("cert-manager").List(t.Context(), metav1.ListOptions{}); err != nil || strings.Contains(fmt.Sprint(list.Items), "airlock-probe") {
@@ -351,16 +466,38 @@ func (c *clusterRows) issuer(t *testing.T) {
 }
 
 func (c *clusterRows) pull(t *testing.T) {
-	ns := c.Namespace(t)
-	in := map[string]any{"k8s.namespace": ns, "pull.username": "puller", "pull.password": "password-of-the-puller"}
+	ns, workers := c.Namespace(t), c.Namespace(t)
+	for _, name := range []string{controllerNamespace, "cert-manager", "ingress-nginx"} {
+		c.put(t, core("namespaces"), "", map[string]any{"apiVersion": "v1", "kind": "Namespace", "metadata": map[string]any{"name": name}})
+	}
+	in := map[string]any{"k8s.namespace": ns, "workers.namespace": workers, "pull.username": "puller", "pull.password": "password-of-the-puller"}
 	registry := &manifests.SiteRegistry{To: "registry.example:5000/mirror"}
+	held := func(namespaces ...string) {
+		t.Helper()
+		for _, name := range []string{ns, workers, controllerNamespace, "cert-manager", "ingress-nginx"} {
+			s, err := c.Clientset.CoreV1().Secrets(name).Get(t.Context(), "enclave-registry", metav1.GetOptions{})
+			if want := slices.Contains(namespaces, name); (err == nil) != want {
+				t.Errorf("namespace %s has a pull secret: %v, want %v", name, err == nil, want)
+			} else if want && (s.Type != corev1.SecretTypeDockerConfigJson || !strings.Contains(string(s.Data[corev1.DockerConfigJsonKey]), `"registry.example:5000":{"auth":"`)) {
+				t.Errorf("namespace %s: %s %d keys", name, s.Type, len(s.Data))
+			}
+		}
+	}
 	c.run(t, "image-pull-credentials", in, []row{
-		{name: "good", registry: registry, want: install.StatePass},
-		{name: "again", registry: registry, want: install.StatePass},
-		{name: "eks", platform: "eks", registry: registry, want: install.StatePass},
+		{name: "docker workers", inputs: map[string]any{"workers.kind": "docker"}, registry: registry, want: install.StatePass},
+	})
+	held(ns)
+	c.run(t, "image-pull-credentials", in, []row{{name: "workers in the cluster", registry: registry, want: install.StatePass}})
+	held(ns, workers, controllerNamespace)
+	c.run(t, "image-pull-credentials", in, []row{
+		{name: "eks", platform: "eks", registry: registry, inputs: map[string]any{"tls.mode": "acm"}, want: install.StatePass},
+		{name: "good", registry: registry, inputs: map[string]any{"tls.mode": "cert-manager", "ingress.install": true}, want: install.StatePass},
+		{name: "again", registry: registry, inputs: map[string]any{"tls.mode": "cert-manager", "ingress.install": true}, want: install.StatePass},
 		{name: "no namespace", registry: registry, inputs: map[string]any{"k8s.namespace": "no-such-namespace"}, want: install.StateFail, code: "PULL-01", says: []string{"no-such-namespace", "does not exist"}},
+		{name: "no namespace of workers", registry: registry, inputs: map[string]any{"workers.namespace": "no-such-workers"}, want: install.StateFail, code: "PULL-01", says: []string{"no-such-workers", "does not exist"}},
 		{name: "few rights", registry: registry, given: map[string]any{"kubeconfig.file": c.guest}, want: install.StateFail, code: "PULL-01", says: []string{ns, "may not get secrets"}},
 	})
+	held(ns, workers, controllerNamespace, "cert-manager", "ingress-nginx")
 	for _, name := range []string{"spacelift-backend", "spacelift-server", "spacelift-drain", "spacelift-scheduler", "spacelift-vcs-gateway"} {
 		sa, err := c.Clientset.CoreV1().ServiceAccounts(ns).Get(t.Context(), name, metav1.GetOptions{})
 		if err != nil || len(sa.ImagePullSecrets) != 1 || sa.Labels["app.kubernetes.io/managed-by"] != "Helm" {

@@ -249,6 +249,48 @@ func TestRowWorkerPool(t *testing.T) {
 	}
 }
 
+// TestWorkerFiles looks at what the row writes for hosts with Docker, and for a
+// site that applies objects itself.
+func TestWorkerFiles(t *testing.T) {
+	given := map[string]any{"relocation.map": relocated()}
+	s := spacelift.Start(t, spacelift.Options{})
+	read := func(inputs map[string]any) string {
+		t.Helper()
+		got := runRow(t, row{item: "create-worker-pool", inputs: at(s, inputs), given: given, want: install.StatePass})
+		path, _ := got.Outputs["pool.files"].(string)
+		raw, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(raw)
+	}
+	unit := read(map[string]any{"workers.kind": "docker", "pool.name": "hosts"})
+	for _, want := range []string{
+		"\nEnvironment=SPACELIFT_DEFAULT_RUNNER_IMAGE=registry.site-a.example/spacelift/runner-terraform:latest\n",
+		"\nEnvironment=SPACELIFT_DEFAULT_ANSIBLE_RUNNER_IMAGE=registry.site-a.example/spacelift/runner-ansible:latest\nEnvironment=SPACELIFT_DOCKER_CONFIG_DIR=",
+	} {
+		if !strings.Contains(unit, want) {
+			t.Errorf("the unit lacks %q:\n%s", want, unit)
+		}
+	}
+	// Without an Ansible runner in the bundle, without a login and an authority.
+	unit = read(map[string]any{"workers.kind": "docker", "pool.name": "plain", "runner.ansible_image": "registry.example/none:v1"})
+	if strings.Contains(unit, "ANSIBLE") || strings.Contains(unit, "\n\n\n") {
+		t.Errorf("the unit names a runner that is not there:\n%s", unit)
+	}
+	pool := read(map[string]any{"pool.name": "bare", "runner.ansible_image": "registry.example/none:v1", "pool.allowed_image_hosts": []any{"registry.site-a.example", "ghcr.io"}})
+	for _, want := range []string{"allowedRunnerImageHosts: [\"registry.site-a.example\",\"ghcr.io\"]", "secretKeyRef: {name: \"pool-bare\", key: token}"} {
+		if !strings.Contains(pool, want) {
+			t.Errorf("the pool lacks %q:\n%s", want, pool)
+		}
+	}
+	for _, not := range []string{"Ansible", "imagePullSecrets", "ConfigMap", "volumes", "volumeMounts", "\n  space:"} {
+		if strings.Contains(pool, not) {
+			t.Errorf("the pool has %s:\n%s", not, pool)
+		}
+	}
+}
+
 func TestRowDefaultRunnerImage(t *testing.T) {
 	s, given := spacelift.Start(t, spacelift.Options{}), map[string]any{"relocation.map": relocated()}
 	runRows(t, "default-runner-image", s, []row{

@@ -193,12 +193,13 @@ func TestProductTraps(t *testing.T) {
 		text[item.ID] = string(raw)
 	}
 	for item, c := range map[string]struct{ has, lacks []string }{
-		"vcs-gateway":                {[]string{`"name":"vcs-gateway"`, "vcs-gateway-cert"}, []string{`"name":"spacelift-vcs-gateway"`}},
-		"image-pull-credentials":     {[]string{"imagePullSecrets", "meta.helm.sh/release-name", "app.kubernetes.io/managed-by"}, nil},
-		"distribute-ca-trust":        {[]string{"/opt/spacelift/certs"}, []string{"/ops/spacelift/certs"}},
-		"install-ingress-controller": {[]string{"retired upstream"}, nil},
-		"eks-ingress-class":          {[]string{`"scheme":"internal"`}, nil},
-		"create-kubernetes-secrets":  {[]string{"ADDITIONAL_ROOT_CAS", "SPACELIFT_PUBLIC_API"}, nil},
+		"vcs-gateway":                   {[]string{`"name":"vcs-gateway"`, "vcs-gateway-cert"}, []string{`"name":"spacelift-vcs-gateway"`}},
+		"image-pull-credentials":        {[]string{"imagePullSecrets", "meta.helm.sh/release-name", "app.kubernetes.io/managed-by"}, nil},
+		"distribute-ca-trust":           {[]string{"/opt/spacelift/certs"}, []string{"/ops/spacelift/certs"}},
+		"install-workerpool-controller": {[]string{"/opt/spacelift/certs", "enclave-ca.pem"}, []string{"/ops/spacelift/certs"}},
+		"install-ingress-controller":    {[]string{"retired upstream"}, nil},
+		"eks-ingress-class":             {[]string{`"scheme":"internal"`}, nil},
+		"create-kubernetes-secrets":     {[]string{"ADDITIONAL_ROOT_CAS", "SPACELIFT_PUBLIC_API"}, nil},
 	} {
 		for _, want := range c.has {
 			if !strings.Contains(text[item], want) {
