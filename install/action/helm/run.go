@@ -77,11 +77,8 @@ func (a Action) begin(ctx context.Context, b charts.Carrier, args arguments, sit
 // print the revision's number.
 func (j *job) prepare(ctx context.Context, b charts.Carrier, history []*release.Release, site []install.ValuesFile) error {
 	render := func(revision int, upgrade bool) error {
-		in, err := j.s.view(revision, upgrade)
-		if err != nil {
-			return err
-		}
-		j.p, err = prepare(ctx, b, j.a, site, in)
+		var err error
+		j.p, err = prepare(ctx, b, j.a, site, j.s.view(revision, upgrade))
 		return err
 	}
 	next := decide(history, func(*release.Release) bool { return true }, time.Now())

@@ -14,7 +14,6 @@ import (
 	"github.com/airlock-project/airlock/install/internal/kube"
 	"helm.sh/helm/v3/pkg/action"
 	"helm.sh/helm/v3/pkg/chartutil"
-	"helm.sh/helm/v3/pkg/engine"
 	helmkube "helm.sh/helm/v3/pkg/kube"
 	"helm.sh/helm/v3/pkg/release"
 	"helm.sh/helm/v3/pkg/storage"
@@ -22,6 +21,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/cli-runtime/pkg/genericclioptions"
 	"k8s.io/client-go/discovery"
+	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 )
@@ -49,6 +49,8 @@ type session struct {
 	explain func(error) error
 	// cleared forgets which kinds the cluster has.
 	cleared func()
+	// lookups answers templates; nil finds nothing.
+	lookups *lookups
 }
 
 type opener func(ctx context.Context, a arguments) (*session, error)
@@ -84,6 +86,10 @@ func open(ctx context.Context, c kube.Config, namespace string) (*session, error
 		return nil, err
 	}
 	quiet := func(string, ...any) {}
+	objects, err := dynamic.NewForConfig(cfg)
+	if err != nil {
+		return nil, fmt.Errorf("open %s: %w", client.Server(), err)
+	}
 	k := helmkube.New(getter)
 	k.Log, k.Namespace = quiet, namespace
 	secrets := driver.NewSecrets(clients.CoreV1().Secrets(namespace))
@@ -95,6 +101,7 @@ func open(ctx context.Context, c kube.Config, namespace string) (*session, error
 		cluster: &live{Client: client, release: namespace},
 		explain: client.Explain,
 		cleared: func() { disco.Invalidate(); client.Reset() },
+		lookups: &lookups{ctx: ctx, kinds: client, clients: objects, namespace: namespace},
 	}, nil
 }
 
@@ -166,16 +173,12 @@ func (c *closing) Close() error {
 }
 
 // view is what templates see.
-func (s *session) view(revision int, upgrade bool) (*chart.Cluster, error) {
+func (s *session) view(revision int, upgrade bool) *chart.Cluster {
 	c := &chart.Cluster{Capabilities: s.cfg.Capabilities, Revision: revision, Upgrade: upgrade}
-	if s.cfg.RESTClientGetter != nil {
-		cfg, err := s.cfg.RESTClientGetter.ToRESTConfig()
-		if err != nil {
-			return nil, err
-		}
-		c.Engine = engine.New(cfg)
+	if s.lookups != nil {
+		c.Lookup = s.lookups
 	}
-	return c, nil
+	return c
 }
 
 // history lists the revisions of a release, the oldest first.
