@@ -7,6 +7,7 @@ import (
 	"github.com/airlock-project/airlock/install/probe/dns"
 	"github.com/airlock-project/airlock/install/probe/flows"
 	"github.com/airlock-project/airlock/install/probe/git"
+	"github.com/airlock-project/airlock/install/probe/grpc"
 	"github.com/airlock-project/airlock/install/probe/mqtt"
 	"github.com/airlock-project/airlock/install/probe/oidc"
 	"github.com/airlock-project/airlock/install/probe/otlp"
@@ -18,6 +19,7 @@ import (
 func networkKinds(probes map[string]install.Probe, actions map[string]install.Action) {
 	probes["dns.records"] = dns.Probe{}
 	probes["git.lsremote"] = git.Probe{}
+	probes["grpc.health"] = grpc.Health{}
 	probes["mqtt.dial"] = mqtt.Dial{}
 	probes["mqtt.endpoint"] = mqtt.Endpoint{}
 	probes["net.flows"] = flows.Probe{}

@@ -15,7 +15,7 @@ import (
 // along.
 func inCluster() []string {
 	return []string{
-		"blob.bucket", "blob.cors", "blob.presign", "dns.records", "git.lsremote", "http.get", "mqtt.dial", "net.flows", "oidc.discovery",
+		"blob.bucket", "blob.cors", "blob.presign", "dns.records", "git.lsremote", "grpc.health", "http.get", "mqtt.dial", "net.flows", "oidc.discovery",
 		"otlp.export", "pg.conn", "registry.manifest", "tcp.dial", "tls.dial",
 	}
 }

@@ -3,12 +3,15 @@
 package main
 
 import (
+	"context"
 	"encoding/base64"
 	"encoding/json"
 	"encoding/pem"
+	"errors"
 	"io"
 	"log"
 	"maps"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -19,6 +22,7 @@ import (
 	"github.com/airlock-project/airlock/bundle"
 	"github.com/airlock-project/airlock/bundle/source/helm"
 	"github.com/airlock-project/airlock/install"
+	probegrpc "github.com/airlock-project/airlock/install/probe/grpc"
 	"github.com/airlock-project/airlock/manifests"
 	"github.com/airlock-project/airlock/testdata/cluster"
 	"github.com/airlock-project/airlock/testdata/fixture"
@@ -27,7 +31,12 @@ import (
 	"github.com/google/go-containerregistry/pkg/registry"
 	"github.com/google/go-containerregistry/pkg/v1/random"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/health"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
@@ -295,13 +304,17 @@ func gatewayChart(t *testing.T, old bool) bundle.Source {
 func (c *chartRows) gateway(t *testing.T) {
 	ns, old := c.Namespace(t), c.Namespace(t)
 	backendSecrets(t, c.Cluster, ns, old)
-	in := map[string]any{"hosts.server": netHost, "hosts.vcs_gateway": "localhost", "k8s.namespace": ns, "ingress.class": "nginx"}
+	in := map[string]any{"hosts.server": netHost, "hosts.vcs_gateway": "localhost", "k8s.namespace": ns, "ingress.class": "enclave"}
+	class := &networkingv1.IngressClass{ObjectMeta: metav1.ObjectMeta{Name: "enclave"}, Spec: networkingv1.IngressClassSpec{Controller: "k8s.io/ingress-nginx"}}
+	if _, err := c.Clientset.NetworkingV1().IngressClasses().Create(t.Context(), class, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
 	c.run(t, "deploy-helm-chart", in, []row{
 		{name: "chart", more: []bundle.Source{gatewayChart(t, false)}, want: install.StatePass},
 		{name: "old chart", inputs: map[string]any{"k8s.namespace": old}, more: []bundle.Source{gatewayChart(t, true)}, want: install.StatePass},
 	})
 	i, err := c.Clientset.NetworkingV1().Ingresses(ns).Get(t.Context(), "vcs-gateway", metav1.GetOptions{})
-	if err != nil || i.Annotations["nginx.ingress.kubernetes.io/backend-protocol"] != "GRPC" || *i.Spec.IngressClassName != "nginx" {
+	if err != nil || i.Annotations["nginx.ingress.kubernetes.io/backend-protocol"] != "GRPC" || *i.Spec.IngressClassName != class.Name {
 		t.Fatalf("%+v, %v", i, err)
 	}
 	c.run(t, "vcs-gateway", in, []row{
@@ -311,8 +324,50 @@ func (c *chartRows) gateway(t *testing.T) {
 		{name: "other host", inputs: map[string]any{"hosts.vcs_gateway": "vcs.site-a.example"}, want: install.StateFail, code: "VGW-01", says: []string{"vcs.site-a.example", "[localhost]"}},
 		{name: "nothing answers", want: install.StateFail, code: "VGW-02", says: []string{"localhost:443", "port 443"}},
 	})
+	c.gatewayAnswers(t, in)
 	// Without a gateway among the answers, the chart gets none.
 	if _, err := c.Clientset.AppsV1().Deployments(old).Get(t.Context(), "spacelift-vcs-gateway", metav1.GetOptions{}); err == nil {
 		t.Error("an old chart has a gateway")
 	}
+}
+
+// gatewayAnswers asks a gateway, for which a server of gRPC stands in, for its
+// health: where the site's answers lead nobody listens on port 443.
+func (c *chartRows) gatewayAnswers(t *testing.T, in map[string]any) {
+	ca := pki.New(t, "enclave CA")
+	cert := ca.Server(t, []string{netHost, "localhost"})
+	chain, key := pki.Files(t, cert)
+	tls := map[string][]byte{}
+	for name, path := range map[string]string{corev1.TLSCertKey: chain, corev1.TLSPrivateKeyKey: key} {
+		data, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		tls[name] = data
+	}
+	secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: "vcs-gateway-cert"}, Type: corev1.SecretTypeTLS, Data: tls}
+	if _, err := c.Clientset.CoreV1().Secrets(in["k8s.namespace"].(string)).Create(t.Context(), secret, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, said := grpc.NewServer(grpc.Creds(credentials.NewServerTLSFromCert(&cert))), health.NewServer()
+	healthpb.RegisterHealthServer(s, said)
+	go s.Serve(l) //nolint:errcheck // it ends with Stop
+	defer s.Stop()
+	there := map[string]install.Probe{"grpc.health": probegrpc.Health{Dial: func(ctx context.Context, address string) (net.Conn, error) {
+		if address != "localhost:443" {
+			return nil, errors.New("asked for " + address)
+		}
+		return (&net.Dialer{}).DialContext(ctx, "tcp", l.Addr().String())
+	}}}
+	trust := map[string]any{"tls.ca_file": ca.File(t)}
+	c.run(t, "vcs-gateway", in, []row{
+		{name: "not trusted", probes: there, inputs: map[string]any{"tls.ca_file": pki.New(t, "another CA").File(t)}, want: install.StateFail, code: "VGW-04", says: []string{"localhost:443", "tls.ca_file"}},
+		{name: "serves", probes: there, inputs: trust, want: install.StatePass},
+	})
+	said.SetServingStatus("", healthpb.HealthCheckResponse_NOT_SERVING)
+	c.run(t, "vcs-gateway", in, []row{{name: "does not serve", probes: there, inputs: trust, want: install.StateFail, code: "VGW-05", says: []string{"NOT_SERVING", "1984"}}})
 }

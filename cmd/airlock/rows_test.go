@@ -40,6 +40,7 @@ type row struct {
 	// registry is where the site's content goes, host/prefix over plain HTTP.
 	registry *manifests.SiteRegistry
 	dryRun   bool
+	probes   map[string]install.Probe // instead of the program's
 
 	want install.State
 	code string   // of a finding that must be there; "" with a failure is a mistake in the test
@@ -65,6 +66,7 @@ func runRow(t *testing.T, r row) *install.ItemReport {
 	}
 	o.Probes, o.Actions = a.kinds(hosts, target, site)
 	o.Actions["test.give"] = give(r.given)
+	maps.Copy(o.Probes, r.probes)
 	rep, err := install.Run(t.Context(), b, o)
 	if err != nil {
 		t.Fatal(err)

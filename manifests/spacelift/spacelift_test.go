@@ -154,6 +154,13 @@ func TestFiles(t *testing.T) {
 	}
 }
 
+// TestPlatforms: the preset has every platform that a site can have.
+func TestPlatforms(t *testing.T) {
+	if got, want := Platforms(), manifests.SitePlatforms(); !slices.Equal(got, want) {
+		t.Errorf("platforms %q, want %q", got, want)
+	}
+}
+
 func TestUnknownPlatform(t *testing.T) {
 	for _, name := range []string{"", "EKS", "../eks"} {
 		if _, err := Definition(name); err == nil || !strings.Contains(err.Error(), "eks, ecs, gke, aks, onprem") {

@@ -393,8 +393,8 @@ func installOnly(path string) int {
 	return 3
 }
 
-// killed begins to install in a process of its own and kills it in Helm's wait.
-func killed(t *testing.T, files map[string]string, in install.Input, pending string) {
+// chartDir writes a chart into a directory.
+func chartDir(t *testing.T, files map[string]string) string {
 	t.Helper()
 	dir := t.TempDir()
 	for name, text := range files {
@@ -405,7 +405,13 @@ func killed(t *testing.T, files map[string]string, in install.Input, pending str
 			t.Fatal(err)
 		}
 	}
-	raw, err := json.Marshal(order{dir, in.With})
+	return dir
+}
+
+// killed begins to install in a process of its own and kills it in Helm's wait.
+func killed(t *testing.T, files map[string]string, in install.Input, pending string) {
+	t.Helper()
+	raw, err := json.Marshal(order{chartDir(t, files), in.With})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/Masterminds/semver/v3"
 	"github.com/airlock-project/airlock/install"
 	"helm.sh/helm/v3/pkg/release"
+	helmtime "helm.sh/helm/v3/pkg/time"
 )
 
 // mode is how a release comes to be.
@@ -21,8 +22,8 @@ const (
 	modeUpgrade mode = "upgrade"
 )
 
-// patience is how long an operation that somebody else began counts as going on.
-// One of ours that is pending was killed: two runs exclude each other.
+// patience is how long an operation that others began counts as going on. One of
+// ours that is pending was killed: two runs exclude each other.
 const patience = time.Hour
 
 // decision is what follows from the history of a release.
@@ -30,7 +31,7 @@ type decision struct {
 	mode     mode
 	last     *release.Release // the newest revision; nil if there is none
 	deployed *release.Release // the newest that worked; nil if none did
-	busy     bool             // somebody else is at work on it
+	others   bool             // others are at work on it, or what they left would have to go first
 	mark     bool             // the newest revision was killed: record it as failed
 	clear    bool             // it never worked and is not what is wanted, or its removal was killed: remove it first
 	back     bool             // what it left differs from what is wanted: roll back first
@@ -58,9 +59,9 @@ func decide(history []*release.Release, wanted func(*release.Release) bool, now 
 	case status == release.StatusUninstalled:
 		return decision{mode: modeReplace, last: d.last}
 	case status == release.StatusUninstalling:
-		return decision{mode: modeInstall, last: d.last, clear: true}
+		return decision{mode: modeInstall, last: d.last, clear: true, others: !ours(d.last) && recent(d.last.Info.Deleted, now)}
 	case status.IsPending():
-		d.busy = !ours(d.last) && now.Sub(d.last.Info.LastDeployed.Time) < patience
+		d.others = !ours(d.last) && recent(d.last.Info.LastDeployed, now)
 		d.mark = true
 	case status != release.StatusFailed:
 		d.mark = true
@@ -69,12 +70,16 @@ func decide(history []*release.Release, wanted func(*release.Release) bool, now 
 		// Installing over what is left takes no field away that is no longer wanted.
 		if d.mode = modeReplace; !wanted(d.last) {
 			d.mode, d.clear = modeInstall, true
+			d.others = d.others || foreign(history)
 		}
 		return d
 	}
 	d.back = d.deployed.Info.Status == release.StatusDeployed && !wanted(d.last)
 	return d
 }
+
+// recent says whether something may still be going on that began then.
+func recent(began helmtime.Time, now time.Time) bool { return now.Sub(began.Time) < patience }
 
 // revision is the one that would be made.
 func (d decision) revision() int {
@@ -97,8 +102,12 @@ func (d decision) current() *release.Release {
 
 // refused returns what speaks against going on, if anything.
 func (d decision) refused(p *prepared, older bool) error {
-	if d.busy {
-		since := d.last.Info.LastDeployed.UTC().Format(time.RFC3339)
+	if d.others {
+		began := d.last.Info.LastDeployed
+		if d.last.Info.Status == release.StatusUninstalling {
+			began = d.last.Info.Deleted
+		}
+		since := began.UTC().Format(time.RFC3339)
 		return &trouble{install.Finding{
 			Code:   codeBusy,
 			Detail: fmt.Sprintf("release %s is %s since %s, and Airlock did not begin it", p.a.Release, d.last.Info.Status, since),

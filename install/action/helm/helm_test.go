@@ -12,7 +12,6 @@ import (
 
 	"github.com/airlock-project/airlock/bundle/chart"
 	"github.com/airlock-project/airlock/install"
-	"github.com/airlock-project/airlock/install/action/internal/charts"
 	"github.com/airlock-project/airlock/install/internal/kube"
 	"github.com/google/go-cmp/cmp"
 	"helm.sh/helm/v3/pkg/action"
@@ -322,7 +321,16 @@ func TestRefused(t *testing.T) {
 			older, nil, func(t *testing.T, f *fake) { f.apply(t, carry(t, demoChart(), ""), input(t, nil)) }, "HELM-08",
 			[]string{"demo 1.0.0", "demo 0.9.0"},
 		},
-		"busy":           {demoChart(), nil, func(t *testing.T, f *fake) { f.store(t, 1, release.StatusPendingInstall, nil, time.Now()) }, "HELM-07", []string{"pending-install"}},
+		"busy":          {demoChart(), nil, func(t *testing.T, f *fake) { f.store(t, 1, release.StatusPendingInstall, nil, time.Now()) }, "HELM-07", []string{"pending-install"}},
+		"long pending":  {demoChart(), nil, func(t *testing.T, f *fake) { f.store(t, 1, release.StatusPendingInstall, nil, time.Unix(0, 0)) }, "HELM-07", []string{"pending-install"}},
+		"others failed": {demoChart(), nil, func(t *testing.T, f *fake) { f.store(t, 1, release.StatusFailed, nil, time.Unix(0, 0)) }, "HELM-07", []string{"failed"}},
+		"others remove": {demoChart(), nil, func(t *testing.T, f *fake) {
+			r := f.store(t, 1, release.StatusUninstalling, nil, time.Unix(0, 0))
+			r.Info.Deleted = helmtime.Now()
+			if err := storage.Init(f.memory).Update(r); err != nil {
+				t.Fatal(err)
+			}
+		}, "HELM-07", []string{"uninstalling"}},
 		"CRD of another": {demoChart(), nil, func(_ *testing.T, f *fake) { f.applyErr = conflict }, "HELM-11", []string{"helm"}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -359,89 +367,6 @@ func TestDowngrade(t *testing.T) {
 		t.Fatal(err)
 	}
 	f.wantHistory(t, "1 superseded", "2 superseded", "3 superseded", "4 deployed")
-}
-
-// store puts a revision into the history; labels nil is one of the stock helm.
-func (f *fake) store(t *testing.T, version int, status release.Status, labels map[string]string, at time.Time) *release.Release {
-	t.Helper()
-	c := carry(t, demoChart(), "")
-	h, _, err := charts.Load(t.Context(), c, "demo")
-	if err != nil {
-		t.Fatal(err)
-	}
-	hc, err := h.Helm()
-	if err != nil {
-		t.Fatal(err)
-	}
-	r := &release.Release{
-		Name: "prod", Namespace: "apps", Version: version, Chart: hc, Labels: labels,
-		Manifest: "---\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: left}\n",
-		Info:     &release.Info{Status: status, LastDeployed: helmtime.Time{Time: at}, FirstDeployed: helmtime.Time{Time: at}},
-	}
-	if err := storage.Init(f.memory).Create(r); err != nil {
-		t.Fatal(err)
-	}
-	return r
-}
-
-// TestRepair goes on from what runs that were killed leave.
-func TestRepair(t *testing.T) {
-	mine := func(v string) map[string]string { return map[string]string{labelRevision: v} }
-	old := time.Now().Add(-2 * time.Hour)
-	for name, c := range map[string]struct {
-		prior func(f *fake)
-		want  []string
-	}{
-		"install":                   {func(f *fake) { f.store(t, 1, release.StatusPendingInstall, mine("1"), time.Now()) }, []string{"1 deployed"}},
-		"install of helm, long ago": {func(f *fake) { f.store(t, 1, release.StatusPendingInstall, nil, old) }, []string{"1 deployed"}},
-		"failed install":            {func(f *fake) { f.store(t, 1, release.StatusFailed, nil, time.Now()) }, []string{"1 deployed"}},
-		"install of what is wanted": {func(f *fake) {
-			f.apply(t, carry(t, demoChart(), ""), input(t, nil))
-			r := f.latest(t)
-			r.Info.Status = release.StatusPendingInstall
-			if err := storage.Init(f.memory).Update(r); err != nil {
-				t.Fatal(err)
-			}
-		}, []string{"1 failed", "2 deployed"}},
-		"upgrade": {func(f *fake) {
-			f.store(t, 1, release.StatusDeployed, mine("1"), old)
-			f.store(t, 2, release.StatusPendingUpgrade, mine("2"), time.Now())
-		}, []string{"1 superseded", "2 failed", "3 superseded", "4 deployed"}},
-		"upgrade of what is wanted": {func(f *fake) {
-			f.apply(t, carry(t, demoChart(), ""), input(t, nil))
-			r := f.latest(t)
-			again := *r
-			again.Version, again.Labels, again.Info = 2, map[string]string{labelRevision: "2", labelChart: r.Labels[labelChart]}, &release.Info{Status: release.StatusPendingUpgrade, LastDeployed: helmtime.Now()}
-			if err := storage.Init(f.memory).Create(&again); err != nil {
-				t.Fatal(err)
-			}
-		}, []string{"1 superseded", "2 failed", "3 deployed"}},
-		"rollback": {func(f *fake) {
-			f.store(t, 1, release.StatusSuperseded, mine("1"), old)
-			f.store(t, 2, release.StatusDeployed, mine("2"), old)
-			f.store(t, 3, release.StatusPendingRollback, mine("3"), time.Now())
-		}, []string{"1 superseded", "2 superseded", "3 failed", "4 superseded", "5 deployed"}},
-		"upgrade, already superseded": {func(f *fake) {
-			f.store(t, 1, release.StatusSuperseded, mine("1"), old)
-			f.store(t, 2, release.StatusPendingUpgrade, mine("2"), time.Now())
-		}, []string{"1 superseded", "2 superseded", "3 deployed"}},
-		"removal": {func(f *fake) { f.store(t, 1, release.StatusUninstalling, mine("1"), old) }, []string{"1 deployed"}},
-		"removed": {func(f *fake) { f.store(t, 1, release.StatusUninstalled, mine("1"), old) }, []string{"1 superseded", "2 deployed"}},
-	} {
-		t.Run(name, func(t *testing.T) {
-			f := newFake()
-			c.prior(f)
-			b, in := carry(t, demoChart(), ""), input(t, map[string]any{"values": []any{map[string]any{"greeting": "now"}}})
-			if strings.HasSuffix(name, "wanted") {
-				in = input(t, nil)
-			}
-			f.apply(t, b, in)
-			f.wantHistory(t, c.want...)
-			if c := f.plan(t, b, in); !c.Nothing {
-				t.Errorf("something to do: %+v", c)
-			}
-		})
-	}
 }
 
 // TestFailure tells the reasons and undoes what failed.
@@ -594,66 +519,6 @@ func TestStatus(t *testing.T) {
 	f.store(t, 2, release.StatusFailed, nil, time.Now())
 	if res := run(map[string]any{"code": "HELM-05"}); len(res.Findings) != 1 || res.Findings[0].Code != "HELM-05" || res.Findings[0].Fields["have"] != "failed" {
 		t.Errorf("%+v", res)
-	}
-}
-
-func TestUninstall(t *testing.T) {
-	f := newFake()
-	o := Removal{Kubeconfig: "/k", Release: "prod", Namespace: "apps", open: f.open}
-	if out, err := Uninstall(t.Context(), o); err != nil || out.Revision != 0 {
-		t.Errorf("%+v, %v", out, err)
-	}
-	keeps := demoChart()
-	keeps["templates/extra.yaml"] = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: keep, annotations: {helm.sh/resource-policy: keep}}\n"
-	f.apply(t, carry(t, keeps, ""), input(t, nil))
-	o.DryRun = true
-	out, err := Uninstall(t.Context(), o)
-	if err != nil || len(out.Objects) != 6 || len(out.Kept) != 1 || out.Kept[0].String() != "ConfigMap apps/keep" {
-		t.Errorf("%+v, %v", out, err)
-	}
-	f.wantHistory(t, "1 deployed")
-	o.DryRun = false
-	if _, err := Uninstall(t.Context(), o); err != nil {
-		t.Fatal(err)
-	}
-	f.wantHistory(t)
-	if _, err := Uninstall(t.Context(), Removal{}); err == nil {
-		t.Error("no release is accepted")
-	}
-}
-
-// TestUninstallForeign leaves releases that Airlock did not make.
-func TestUninstallForeign(t *testing.T) {
-	for name, c := range map[string]struct {
-		prior func(f *fake)
-		want  string
-	}{
-		"others": {func(f *fake) { f.store(t, 1, release.StatusDeployed, nil, time.Now()) }, "it was made by others"},
-		"before": {func(f *fake) {
-			f.store(t, 1, release.StatusSuperseded, nil, time.Now())
-			f.store(t, 2, release.StatusDeployed, map[string]string{labelRevision: "2"}, time.Now())
-		}, "it was there before the installation"},
-		"upgraded by others": {func(f *fake) {
-			f.store(t, 1, release.StatusSuperseded, map[string]string{labelRevision: "1"}, time.Now())
-			f.store(t, 2, release.StatusDeployed, map[string]string{labelRevision: "1"}, time.Now())
-		}, ""},
-	} {
-		t.Run(name, func(t *testing.T) {
-			f := newFake()
-			c.prior(f)
-			before, err := storage.Init(f.memory).History("prod")
-			if err != nil {
-				t.Fatal(err)
-			}
-			out, err := Uninstall(t.Context(), Removal{Kubeconfig: "/k", Release: "prod", Namespace: "apps", open: f.open})
-			if err != nil || out.Reason != c.want || out.Revision > 0 != (c.want == "") {
-				t.Errorf("%+v, %v", out, err)
-			}
-			after, _ := storage.Init(f.memory).History("prod")
-			if kept := len(after) == len(before); kept != (c.want != "") {
-				t.Errorf("kept %v: %d revisions of %d", kept, len(after), len(before))
-			}
-		})
 	}
 }
 

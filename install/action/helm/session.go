@@ -7,6 +7,7 @@ import (
 	"io"
 	"maps"
 	"net/http"
+	"slices"
 	"strconv"
 
 	"github.com/airlock-project/airlock/bundle/chart"
@@ -200,6 +201,7 @@ const (
 	labelChart    = "airlock-chart"    // the first 60 digits of the digest of the chart's archive
 	labelRevision = "airlock-revision" // the revision that Airlock made
 	labelRendered = "airlock-rendered" // as what: install, or the number of an upgrade
+	labelOrigin   = "airlock-origin"   // on every revision since an installation by Airlock
 )
 
 // installed is what labelRendered says of an installation, which Helm renders as
@@ -208,11 +210,10 @@ const installed = "install"
 
 // labels are those of the revision that a job makes.
 func (j *job) labels() map[string]string {
-	rendered := installed
 	if j.d.mode == modeUpgrade {
-		rendered = "" // the recorder knows the number
+		return map[string]string{labelChart: j.p.sum(), labelRendered: ""} // the recorder knows the number
 	}
-	return map[string]string{labelChart: j.p.sum(), labelRendered: rendered}
+	return map[string]string{labelChart: j.p.sum(), labelRendered: installed, labelOrigin: installed}
 }
 
 // sum is the digest of the chart's archive as a label holds it.
@@ -234,6 +235,13 @@ func rendered(r *release.Release) (revision int, upgrade, ok bool) {
 
 // ours says whether Airlock made a revision.
 func ours(r *release.Release) bool { return r.Labels[labelRevision] == strconv.Itoa(r.Version) }
+
+// foreign says whether others installed a release, Airlock having upgraded it or
+// not. Helm hands labels on from one revision to the next, so neither an upgrade by
+// others nor the end of old revisions changes the answer.
+func foreign(history []*release.Release) bool {
+	return !slices.ContainsFunc(history, func(r *release.Release) bool { return r.Labels[labelOrigin] != "" })
+}
 
 // recorder relocates the hooks of a release when Helm records it, which it does
 // before it runs the first: its post-renderer is never shown hooks. So they are

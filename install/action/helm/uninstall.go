@@ -3,7 +3,6 @@ package helm
 import (
 	"context"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/airlock-project/airlock/bundle/chart"
@@ -52,8 +51,8 @@ func Uninstall(ctx context.Context, o Removal) (Removed, error) {
 	if err != nil || len(history) == 0 {
 		return Removed{}, err
 	}
-	if reason := foreign(history); reason != "" {
-		return Removed{Reason: reason}, nil
+	if foreign(history) {
+		return Removed{Reason: "others installed it"}, nil
 	}
 	last := history[len(history)-1]
 	out := Removed{Revision: last.Version, Status: last.Info.Status.String()}
@@ -74,19 +73,6 @@ func Uninstall(ctx context.Context, o Removal) (Removed, error) {
 		return out, fmt.Errorf("uninstall release %s: %s", o.Release, kube.Clean(err.Error()))
 	}
 	return out, nil
-}
-
-// foreign says why a release is not Airlock's to remove. Helm hands labels on from
-// one revision to the next, so an upgrade by others changes nothing.
-func foreign(history []*release.Release) string {
-	labelled := func(r *release.Release) bool { return r.Labels[labelRevision] != "" }
-	switch {
-	case !slices.ContainsFunc(history, labelled):
-		return "it was made by others"
-	case !labelled(history[0]) && history[0].Version == 1:
-		return "it was there before the installation"
-	}
-	return ""
 }
 
 // read sorts the objects of a revision that are there.

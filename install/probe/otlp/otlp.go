@@ -16,15 +16,12 @@ import (
 
 	"github.com/airlock-project/airlock/install"
 	"github.com/airlock-project/airlock/install/internal/dial"
+	"github.com/airlock-project/airlock/install/internal/rpc"
 	"github.com/airlock-project/airlock/install/internal/web"
 	collector "go.opentelemetry.io/proto/otlp/collector/trace/v1"
 	common "go.opentelemetry.io/proto/otlp/common/v1"
 	resource "go.opentelemetry.io/proto/otlp/resource/v1"
 	trace "go.opentelemetry.io/proto/otlp/trace/v1"
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials"
-	"google.golang.org/grpc/credentials/insecure"
-	"google.golang.org/grpc/status"
 )
 
 // Codes.
@@ -38,7 +35,7 @@ const (
 const (
 	grpcPort = "4317"
 	httpPort = "4318"
-	// maxReply bounds an answer; a real one has no more than a sentence.
+	// maxReply bounds an answer over HTTP.
 	maxReply = 64 << 10
 )
 
@@ -106,7 +103,7 @@ func (Probe) Run(ctx context.Context, in install.Input) (install.Result, error) 
 	if e.overHTTP(ctx, e.at.Port) {
 		return e.finding(codeHTTPOnly, "it speaks OTLP over HTTP, not gRPC"), nil
 	}
-	return e.finding(codeRefused, reason(err)), nil
+	return e.finding(codeRefused, rpc.Reason(err)), nil
 }
 
 // prepare checks the endpoint as the exporters of OpenTelemetry read it: without
@@ -171,15 +168,9 @@ func (e *rejectedError) Error() string { return e.reason }
 func (e *export) send(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, e.wait)
 	defer cancel()
-	creds := insecure.NewCredentials()
-	if e.tls != nil {
-		creds = credentials.NewTLS(e.tls)
-	}
-	conn, err := grpc.NewClient("passthrough:///"+e.at.Address(),
-		grpc.WithTransportCredentials(creds), grpc.WithNoProxy(), grpc.WithDisableServiceConfig(), grpc.WithDisableRetry(),
-		grpc.WithAuthority(e.at.Address()), grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxReply)))
+	conn, err := rpc.Channel(e.at.Address(), e.tls, nil)
 	if err != nil {
-		return fmt.Errorf("open channel: %w", err)
+		return err
 	}
 	defer conn.Close()
 	reply, err := collector.NewTraceServiceClient(conn).Export(ctx, span(e.Service))
@@ -204,12 +195,6 @@ func span(service string) *collector.ExportTraceServiceRequest {
 			TraceId: id[:16], SpanId: id[16:], Name: "probe", Kind: trace.Span_SPAN_KIND_INTERNAL, StartTimeUnixNano: now, EndTimeUnixNano: now,
 		}}}},
 	}}}
-}
-
-// reason is what gRPC says, without its own wrapping.
-func reason(err error) string {
-	s := status.Convert(err)
-	return fmt.Sprintf("%s: %s", s.Code(), strings.TrimPrefix(s.Message(), "connection error: "))
 }
 
 // overHTTP reports whether the port takes an empty export over HTTP. A receiver

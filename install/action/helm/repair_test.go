@@ -1,0 +1,106 @@
+package helm
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/airlock-project/airlock/install/action/internal/charts"
+	"helm.sh/helm/v3/pkg/release"
+	"helm.sh/helm/v3/pkg/storage"
+	helmtime "helm.sh/helm/v3/pkg/time"
+)
+
+// store puts a revision into the history; labels nil is one of the stock helm.
+func (f *fake) store(t *testing.T, version int, status release.Status, labels map[string]string, at time.Time) *release.Release {
+	t.Helper()
+	c := carry(t, demoChart(), "")
+	h, _, err := charts.Load(t.Context(), c, "demo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	hc, err := h.Helm()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &release.Release{
+		Name: "prod", Namespace: "apps", Version: version, Chart: hc, Labels: labels,
+		Manifest: "---\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: left}\n",
+		Info:     &release.Info{Status: status, LastDeployed: helmtime.Time{Time: at}, FirstDeployed: helmtime.Time{Time: at}},
+	}
+	if err := storage.Init(f.memory).Create(r); err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// TestRepair goes on from what runs that were killed leave.
+func TestRepair(t *testing.T) {
+	mine := func(v string) map[string]string { return map[string]string{labelRevision: v, labelOrigin: installed} }
+	old := time.Now().Add(-2 * time.Hour)
+	for name, c := range map[string]struct {
+		prior func(f *fake)
+		want  []string
+	}{
+		"install":        {func(f *fake) { f.store(t, 1, release.StatusPendingInstall, mine("1"), time.Now()) }, []string{"1 deployed"}},
+		"failed install": {func(f *fake) { f.store(t, 1, release.StatusFailed, mine("1"), time.Now()) }, []string{"1 deployed"}},
+		"upgrade of helm, long ago": {func(f *fake) {
+			f.store(t, 1, release.StatusDeployed, nil, old)
+			f.store(t, 2, release.StatusPendingUpgrade, nil, old)
+		}, []string{"1 superseded", "2 failed", "3 superseded", "4 deployed"}},
+		"install of helm of what is wanted": {func(f *fake) {
+			f.apply(t, carry(t, demoChart(), ""), input(t, nil))
+			r := f.latest(t)
+			r.Labels, r.Info.Status = nil, release.StatusFailed
+			if err := storage.Init(f.memory).Update(r); err != nil {
+				t.Fatal(err)
+			}
+		}, []string{"1 failed", "2 deployed"}},
+		"install of what is wanted": {func(f *fake) {
+			f.apply(t, carry(t, demoChart(), ""), input(t, nil))
+			r := f.latest(t)
+			r.Info.Status = release.StatusPendingInstall
+			if err := storage.Init(f.memory).Update(r); err != nil {
+				t.Fatal(err)
+			}
+		}, []string{"1 failed", "2 deployed"}},
+		"upgrade": {func(f *fake) {
+			f.store(t, 1, release.StatusDeployed, mine("1"), old)
+			f.store(t, 2, release.StatusPendingUpgrade, mine("2"), time.Now())
+		}, []string{"1 superseded", "2 failed", "3 superseded", "4 deployed"}},
+		"upgrade of what is wanted": {func(f *fake) {
+			f.apply(t, carry(t, demoChart(), ""), input(t, nil))
+			r := f.latest(t)
+			again := *r
+			again.Version, again.Labels, again.Info = 2, map[string]string{labelRevision: "2", labelChart: r.Labels[labelChart]}, &release.Info{Status: release.StatusPendingUpgrade, LastDeployed: helmtime.Now()}
+			if err := storage.Init(f.memory).Create(&again); err != nil {
+				t.Fatal(err)
+			}
+		}, []string{"1 superseded", "2 failed", "3 deployed"}},
+		"rollback": {func(f *fake) {
+			f.store(t, 1, release.StatusSuperseded, mine("1"), old)
+			f.store(t, 2, release.StatusDeployed, mine("2"), old)
+			f.store(t, 3, release.StatusPendingRollback, mine("3"), time.Now())
+		}, []string{"1 superseded", "2 superseded", "3 failed", "4 superseded", "5 deployed"}},
+		"upgrade, already superseded": {func(f *fake) {
+			f.store(t, 1, release.StatusSuperseded, mine("1"), old)
+			f.store(t, 2, release.StatusPendingUpgrade, mine("2"), time.Now())
+		}, []string{"1 superseded", "2 superseded", "3 deployed"}},
+		"removal": {func(f *fake) { f.store(t, 1, release.StatusUninstalling, mine("1"), old) }, []string{"1 deployed"}},
+		"removed": {func(f *fake) { f.store(t, 1, release.StatusUninstalled, mine("1"), old) }, []string{"1 superseded", "2 deployed"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newFake()
+			c.prior(f)
+			b, in := carry(t, demoChart(), ""), input(t, map[string]any{"values": []any{map[string]any{"greeting": "now"}}})
+			if strings.HasSuffix(name, "wanted") {
+				in = input(t, nil)
+			}
+			f.apply(t, b, in)
+			f.wantHistory(t, c.want...)
+			if c := f.plan(t, b, in); !c.Nothing {
+				t.Errorf("something to do: %+v", c)
+			}
+		})
+	}
+}
