@@ -1,6 +1,7 @@
 package helm
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -10,27 +11,46 @@ import (
 
 	"github.com/airlock-project/airlock/bundle/chart"
 	"github.com/airlock-project/airlock/install/action/internal/charts"
+	"github.com/airlock-project/airlock/install/internal/kube"
 	"helm.sh/helm/v3/pkg/release"
 )
 
-// keyed holds objects by kind and name.
-type keyed map[string]map[string]any
+// keyed holds objects by kind and name, lists taken apart.
+type keyed map[objectKey]map[string]any
 
-func key(o chart.Object, namespace string) string {
-	r := refsOf(o.Tree)
-	if len(r) != 1 {
-		return o.Kind() + " " + o.Source
+// objectKey tells objects apart: two groups may have a kind of the same name.
+type objectKey struct {
+	name  string // Deployment web, or Deployment kube-system/web
+	group string // of the API
+}
+
+// label is a key for people; twice says that the name alone is not enough.
+func (k objectKey) label(twice bool) string {
+	if kind, name, ok := strings.Cut(k.name, " "); ok && twice && k.group != "" {
+		return kind + "." + k.group + " " + name
 	}
-	if r[0].Namespace == namespace {
-		r[0].Namespace = "" // Helm's default, said or not
+	return k.name
+}
+
+// key is that of an object that is no list.
+func key(tree map[string]any, namespace string) objectKey {
+	r := refsOf(tree)[0]
+	if r.Namespace == namespace {
+		r.Namespace = "" // Helm's default, said or not
 	}
-	return r[0].String()
+	group, _, ok := strings.Cut(r.APIVersion, "/")
+	if !ok {
+		group = ""
+	}
+	return objectKey{kube.Clean(r.String()), group}
 }
 
 func index(objects []chart.Object, namespace string) keyed {
 	out := make(keyed)
 	for _, o := range objects {
-		out[key(o, namespace)] = o.Tree
+		for _, tree := range flat(o.Tree) {
+			out[key(tree, namespace)] = tree
+		}
 	}
 	return out
 }
@@ -88,22 +108,24 @@ func (p *prepared) compare(r *release.Release) (difference, error) {
 }
 
 func (d *difference) add(old, fresh, again keyed) {
-	names := slices.AppendSeq(slices.Collect(maps.Keys(old)), maps.Keys(fresh))
-	slices.Sort(names)
-	for _, name := range slices.Compact(names) {
-		before, was := old[name]
-		after, is := fresh[name]
+	keys := slices.AppendSeq(slices.Collect(maps.Keys(old)), maps.Keys(fresh))
+	slices.SortFunc(keys, func(a, b objectKey) int { return cmp.Or(cmp.Compare(a.name, b.name), cmp.Compare(a.group, b.group)) })
+	keys = slices.Compact(keys)
+	for i, k := range keys {
+		before, was := old[k]
+		after, is := fresh[k]
+		name := k.label(i > 0 && keys[i-1].name == k.name || i+1 < len(keys) && keys[i+1].name == k.name)
 		switch {
 		case !was:
 			d.added++
 			d.lines = append(d.lines, "add "+name)
 		case !is:
 			d.removed++
-			d.lines = append(d.lines, "remove "+name)
+			d.lines = append(d.lines, removal(name, before))
 		default:
 			var paths []string
 			secret := after["kind"] == "Secret"
-			differ("", before, after, again[name], secret, &paths)
+			differ("", before, after, again[k], secret, &paths)
 			if len(paths) == 0 {
 				continue
 			}
@@ -117,6 +139,17 @@ func (d *difference) add(old, fresh, again keyed) {
 			d.lines = append(d.lines, "change "+name+": "+strings.Join(paths, ", "))
 		}
 	}
+}
+
+// removal is the line of an object that the release has no longer.
+func removal(name string, tree map[string]any) string {
+	switch o := (chart.Object{Tree: tree}); {
+	case kept(o):
+		return "leave " + name + " where it is, the release has it no longer"
+	case slices.Contains(holders, o.Kind()) || o.Kind() == "CustomResourceDefinition":
+		return "remove " + name + " with all that is in it"
+	}
+	return "remove " + name
 }
 
 // differ lists the fields in which a and b differ. Where b and again differ the
@@ -157,8 +190,10 @@ func shown(at string, a, b any, secret bool) string {
 	if secret {
 		return ""
 	}
-	if strings.HasSuffix(at, ".image") {
-		return fmt.Sprintf(" (%v -> %v)", a, b)
+	from, okA := a.(string)
+	to, okB := b.(string)
+	if okA && okB && strings.HasSuffix(at, ".image") {
+		return fmt.Sprintf(" (%s -> %s)", kube.Clean(from), kube.Clean(to))
 	}
 	for _, v := range []any{a, b} {
 		switch v.(type) {

@@ -37,6 +37,8 @@ type target interface {
 	look(ctx context.Context, refs []Ref) (all, missing []Ref, err error)
 	// unready says which workloads are not ready, and why.
 	unready(ctx context.Context, refs []Ref) ([]workload, error)
+	// try asks the server whether it would take an object, and changes nothing.
+	try(ctx context.Context, t trial, release string) error
 	// namespace says whether one is there; it makes it first where create says so.
 	namespace(ctx context.Context, name string, create bool) (bool, error)
 }
@@ -93,7 +95,7 @@ func open(ctx context.Context, c kube.Config, namespace string) (*session, error
 	}
 	k := helmkube.New(getter)
 	k.Log, k.Namespace = quiet, namespace
-	secrets := driver.NewSecrets(clients.CoreV1().Secrets(namespace))
+	secrets := driver.NewSecrets(records{clients.CoreV1().Secrets(namespace)})
 	secrets.Log = quiet
 	return &session{
 		cfg: &action.Configuration{
