@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -43,6 +44,32 @@ func (p *prepared) sound() error {
 				return &kube.InvalidError{Object: k.name, Reason: fmt.Sprintf("chart %s has it twice: in %s and in %s", p.a.Chart, first, o.Source)}
 			}
 			at[k] = o.Source
+			if err := plainSecret(k.name, tree); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// plainSecret says which key of a Secret the server could not read. The server
+// would say only that there is one: what it says may hold the value.
+func plainSecret(name string, tree map[string]any) error {
+	if tree["kind"] != "Secret" || tree["apiVersion"] != "v1" {
+		return nil
+	}
+	for _, field := range []string{"data", "stringData"} {
+		values, _ := tree[field].(map[string]any)
+		for _, k := range slices.Sorted(maps.Keys(values)) {
+			text, ok := values[k].(string)
+			reason := "it is no text: quote it"
+			if ok && field == "data" {
+				_, err := base64.StdEncoding.DecodeString(text)
+				ok, reason = err == nil, "it is no base64"
+			}
+			if !ok && values[k] != nil {
+				return &kube.InvalidError{Object: name, Fields: []string{kube.Clean(field + "." + k)}, Reason: kube.Clean(fmt.Sprintf("%s.%s: %s", field, k, reason))}
+			}
 		}
 	}
 	return nil
@@ -132,6 +159,10 @@ func (j *job) preflight(ctx context.Context) error {
 		if err == nil || j.brought(list[i], err) {
 			continue
 		}
+		if _, unknown := errors.AsType[*kube.UnknownKindError](err); unknown && j.p.defined(list[i].object) != "" {
+			err = &kube.InvalidError{Object: kube.Clean(refsOf(list[i].object.Tree)[0].String()), Reason: "its kind comes with a CustomResourceDefinition among the templates, " +
+				"and Helm wants the kind before it makes any of them: the definition belongs into the chart's crds, or its object into a hook"}
+		}
 		f, ok := j.finding(err)
 		if !ok {
 			return err
@@ -148,10 +179,15 @@ func (j *job) preflight(ctx context.Context) error {
 
 // finding is a refusal under its code.
 func (j *job) finding(err error) (install.Finding, bool) {
-	if t, ok := errors.AsType[*trouble](err); ok {
-		return t.Finding, true
+	f, ok := kube.Access{}.Finding(err, map[string]string{"namespace": j.a.Namespace})
+	if t, own := errors.AsType[*trouble](err); own {
+		f, ok = t.Finding, true
 	}
-	return kube.Access{}.Finding(err, map[string]string{"namespace": j.a.Namespace})
+	f.Detail = j.p.hidden(f.Detail)
+	for k, v := range f.Fields {
+		f.Fields[k] = j.p.hidden(v)
+	}
+	return f, ok
 }
 
 // trials are the objects of the release, lists taken apart.

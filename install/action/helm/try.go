@@ -47,24 +47,32 @@ func (l *live) try(ctx context.Context, t trial, release string) error {
 		return err
 	}
 	o.SetNamespace(ref.Namespace)
+	if t.before == nil && !t.hook { // most likely it is not there
+		_, err := client.Create(ctx, o, asHelm)
+		if !apierrors.IsAlreadyExists(err) {
+			return l.refusal(ctx, o, err)
+		}
+	}
 	have, err := client.Get(ctx, ref.Name, metav1.GetOptions{})
 	switch {
 	case apierrors.IsNotFound(err):
-		_, err := client.Create(ctx, o, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}, FieldManager: "helm"})
+		_, err := client.Create(ctx, o, asHelm)
 		return l.refusal(ctx, o, err)
 	case err != nil:
 		return fmt.Errorf("read %s: %w", ref, l.Explain(err))
 	case t.hook:
 		return replaced(t, ref, have, release, l.release)
+	case t.before != nil:
+		return l.patch(ctx, client, o, t.before, have)
 	}
-	if reason := others(have, release, l.release); t.before == nil && reason != "" {
+	if reason := others(have, release, l.release); reason != "" {
 		return taken(release, ref, reason)
 	}
-	if t.before == nil {
-		return nil // it is removed or taken over first
-	}
-	return l.patch(ctx, client, o, t.before, have)
+	return nil // it is removed or taken over first
 }
+
+// asHelm is how Helm makes an object, and nothing comes of it.
+var asHelm = metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}, FieldManager: "helm"}
 
 // others says why an object cannot become the release's, with Helm's own rule.
 func others(o *unstructured.Unstructured, release, namespace string) string {
