@@ -16,7 +16,7 @@ import (
 )
 
 // keyed holds objects by kind and name, lists taken apart.
-type keyed map[objectKey]map[string]any
+type keyed map[objectKey]chart.Object
 
 // objectKey tells objects apart: two groups may have a kind of the same name.
 type objectKey struct {
@@ -49,10 +49,43 @@ func index(objects []chart.Object, namespace string) keyed {
 	out := make(keyed)
 	for _, o := range objects {
 		for _, tree := range flat(o.Tree) {
-			out[key(tree, namespace)] = tree
+			out[key(tree, namespace)] = chart.Object{Source: o.Source, Stage: o.Stage, Tree: tree}
 		}
 	}
 	return out
+}
+
+// rename gives objects of old whose names are random those that they have now:
+// an object that has another name each time is the one of the same template and
+// kind.
+func (k keyed) rename(fresh, again keyed) {
+	alike := func(in, other keyed, o chart.Object) (objectKey, bool) {
+		for _, name := range slices.SortedFunc(maps.Keys(in), objectKey.compare) {
+			if c := in[name]; c.Source == o.Source && c.Kind() == o.Kind() && !other.has(name) {
+				return name, true
+			}
+		}
+		return objectKey{}, false
+	}
+	for _, now := range slices.SortedFunc(maps.Keys(fresh), objectKey.compare) {
+		if again.has(now) || k.has(now) {
+			continue
+		}
+		was, ok := alike(k, fresh, fresh[now])
+		next, random := alike(again, fresh, fresh[now])
+		if !ok || !random {
+			continue
+		}
+		k[now], again[now] = k[was], again[next]
+		delete(k, was)
+		delete(again, next)
+	}
+}
+
+func (k keyed) has(name objectKey) bool { _, ok := k[name]; return ok }
+
+func (k objectKey) compare(o objectKey) int {
+	return cmp.Or(cmp.Compare(k.name, o.name), cmp.Compare(k.group, o.group))
 }
 
 // recorded reads the objects of a revision: resources and hooks apart.
@@ -65,7 +98,10 @@ func recorded(r *release.Release) (resources, hooks []chart.Object, err error) {
 		if err != nil {
 			return nil, nil, fmt.Errorf("read revision %d of release %s: hook %s: %w", r.Version, r.Name, h.Path, err)
 		}
-		hooks = append(hooks, list...)
+		for _, o := range list {
+			o.Source = h.Path
+			hooks = append(hooks, o)
+		}
 	}
 	return resources, hooks, nil
 }
@@ -108,8 +144,9 @@ func (p *prepared) compare(r *release.Release) (difference, error) {
 }
 
 func (d *difference) add(old, fresh, again keyed) {
+	old.rename(fresh, again)
 	keys := slices.AppendSeq(slices.Collect(maps.Keys(old)), maps.Keys(fresh))
-	slices.SortFunc(keys, func(a, b objectKey) int { return cmp.Or(cmp.Compare(a.name, b.name), cmp.Compare(a.group, b.group)) })
+	slices.SortFunc(keys, objectKey.compare)
 	keys = slices.Compact(keys)
 	for i, k := range keys {
 		before, was := old[k]
@@ -124,8 +161,7 @@ func (d *difference) add(old, fresh, again keyed) {
 			d.lines = append(d.lines, removal(name, before))
 		default:
 			var paths []string
-			secret := after["kind"] == "Secret"
-			differ("", before, after, again[k], secret, &paths)
+			differ("", before.Tree, after.Tree, again[k].Tree, after.Kind() == "Secret", &paths)
 			if len(paths) == 0 {
 				continue
 			}
@@ -142,8 +178,8 @@ func (d *difference) add(old, fresh, again keyed) {
 }
 
 // removal is the line of an object that the release has no longer.
-func removal(name string, tree map[string]any) string {
-	switch o := (chart.Object{Tree: tree}); {
+func removal(name string, o chart.Object) string {
+	switch {
 	case kept(o):
 		return "leave " + name + " where it is, the release has it no longer"
 	case slices.Contains(holders, o.Kind()) || o.Kind() == "CustomResourceDefinition":

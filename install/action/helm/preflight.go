@@ -36,6 +36,11 @@ func (p *prepared) sound() error {
 	if p.chart.Library() {
 		return fmt.Errorf("chart %s is a library for other charts: it installs nothing", p.a.Chart)
 	}
+	for _, o := range p.crds() {
+		if o.Kind() != "CustomResourceDefinition" {
+			return &kube.InvalidError{Object: kube.Clean(o.Kind() + " " + o.Name()), Reason: "it lies in the chart's crds and is no CustomResourceDefinition: " + kube.Clean(o.Source)}
+		}
+	}
 	at := make(map[objectKey]string)
 	for _, o := range stage(p.objects, isResource) {
 		for _, tree := range flat(o.Tree) {
@@ -208,7 +213,7 @@ func (j *job) trials() ([]trial, error) {
 			if t.hook {
 				t.runs = j.runs(o)
 			} else {
-				t.before = old[key(tree, j.a.Namespace)]
+				t.before = old[key(tree, j.a.Namespace)].Tree
 			}
 			out = append(out, t)
 		}

@@ -246,6 +246,9 @@ func (a Action) release(ctx context.Context, b charts.Carrier, args arguments, i
 		}
 		warnings = append(warnings, install.Finding{Severity: install.SeverityInfo, Detail: c.Summary})
 	}
+	for _, text := range j.p.careful(j.s.lookups) {
+		warnings = append(warnings, install.Finding{Severity: install.SeverityInfo, Detail: text})
+	}
 	r, err := j.deploy(work, wait)
 	if err != nil {
 		if ctx.Err() != nil {

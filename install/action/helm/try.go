@@ -90,11 +90,11 @@ func others(o *unstructured.Unstructured, release, namespace string) string {
 // there: Helm asks nobody whose it is, and removes it.
 func replaced(t trial, ref Ref, have *unstructured.Unstructured, release, namespace string) error {
 	if have.GetAnnotations()[helmHook] == "" && others(have, release, namespace) != "" {
-		return taken(release, ref, "it is there and no hook; for a hook of that name Helm would remove it, whose ever it is")
+		return taken(release, ref, "it is there and no hook; for a hook of that name Helm would remove it, whose ever it is: give one of them another name")
 	}
 	policy := annotation(t.object, "helm.sh/hook-delete-policy")
 	if t.runs && slices.Contains(holders, ref.Kind) && (policy == "" || strings.Contains(policy, "before-hook-creation")) {
-		return taken(release, ref, "it is there; for the hook of that name Helm would remove it with all that is in it, and make it again")
+		return taken(release, ref, "it is there; for the hook of that name Helm would remove it with all that is in it, and make it again: remove it yourself if nothing in it is needed")
 	}
 	return nil
 }
