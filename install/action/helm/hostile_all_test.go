@@ -12,6 +12,7 @@ import (
 
 	"github.com/airlock-project/airlock/install"
 	"github.com/airlock-project/airlock/testdata/cluster"
+	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -158,28 +159,30 @@ func TestRealHookData(t *testing.T) {
 	must(t, b("3"), real(t, ns, nil))
 }
 
-// TestRealHooksEnd has hooks that never do.
-func TestRealHooksEnd(t *testing.T) {
-	endless := func(event string) string {
-		return thing("batch/v1", "Job", "name: h, annotations: {helm.sh/hook: "+event+"}", `spec:
+// endlessHook is a Job that never ends.
+func endlessHook(event string) string {
+	return thing("batch/v1", "Job", "name: h, annotations: {helm.sh/hook: "+event+"}", `spec:
   backoffLimit: 0
   template:
     metadata: {annotations: {`+cluster.OutcomeAnnotation+`: "`+string(cluster.NeverReady)+`"}}
     spec: {restartPolicy: Never, containers: [{name: a, image: "quay.io/demo/tool:2"}]}`)
-	}
+}
+
+// TestRealHooksEnd has hooks that never do.
+func TestRealHooksEnd(t *testing.T) {
 	ns := box.Namespace(t)
 	in := real(t, ns, nil)
 	in.With["timeout"] = "4s"
 	for _, event := range []string{"pre-install", "post-install"} {
 		begin := time.Now()
-		f := fails(t, carry(t, odd(map[string]string{"a.yaml": config("made", ""), "h.yaml": endless(event)}), ""), in, "HELM-05")
+		f := fails(t, carry(t, odd(map[string]string{"a.yaml": config("made", ""), "h.yaml": endlessHook(event)}), ""), in, "HELM-05")
 		if d := time.Since(begin); d > 40*time.Second || f.Fields["workload"] != "Job "+ns+"/h" {
 			t.Errorf("%s: after %s: %+v", event, d, f)
 		}
 		untouched(t, ns)
 	}
 	// A hook of removal says something only then.
-	must(t, carry(t, odd(map[string]string{"a.yaml": config("made", ""), "h.yaml": endless("post-delete")}), ""), in)
+	must(t, carry(t, odd(map[string]string{"a.yaml": config("made", ""), "h.yaml": endlessHook("post-delete")}), ""), in)
 	_, err := Uninstall(t.Context(), Removal{Kubeconfig: box.Kubeconfig, Release: "prod", Namespace: ns, Timeout: 3 * time.Second})
 	if err == nil || !strings.Contains(err.Error(), "timed out") {
 		t.Errorf("error %v", err)
@@ -297,4 +300,34 @@ func TestRealOutside(t *testing.T) {
 	if got := revisions(t, ns); len(got) < 2 || !strings.HasPrefix(got[1], "2 failed") {
 		t.Errorf("helm history: %q", got)
 	}
+}
+
+// TestRealHookCancelled ends with its context while Helm watches a hook.
+func TestRealHookCancelled(t *testing.T) {
+	ns := box.Namespace(t)
+	b := carry(t, odd(map[string]string{"a.yaml": config("made", ""), "h.yaml": endlessHook("pre-install")}), "")
+	ctx, cancel := context.WithCancel(t.Context())
+	watch, err := box.Clientset.BatchV1().Jobs(ns).Watch(t.Context(), metav1.ListOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer watch.Stop()
+	ended := make(chan time.Time, 1)
+	go func() {
+		for e := range watch.ResultChan() {
+			if j, ok := e.Object.(*batchv1.Job); ok && j.Status.Active > 0 {
+				break
+			}
+		}
+		ended <- time.Now()
+		cancel()
+	}()
+	if _, err := (Action{}).apply(ctx, b, real(t, ns, map[string]any{"timeout": "5m"})); err == nil || !strings.Contains(err.Error(), "canceled") {
+		t.Errorf("error %v", err)
+	}
+	if d := time.Since(<-ended); d > 20*time.Second {
+		t.Errorf("it went on for %s", d)
+	}
+	must(t, carry(t, odd(map[string]string{"a.yaml": config("made", "")}), ""), real(t, ns, nil))
+	wantRevisions(t, ns, "1 deployed")
 }

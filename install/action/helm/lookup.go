@@ -66,7 +66,7 @@ type looked struct {
 
 // Namespace is where a named lookup begins.
 func (k looked) Namespace(ns string) dynamic.ResourceInterface {
-	return within{k.NamespaceableResourceInterface.Namespace(ns), k, ns}
+	return lookedIn{k.NamespaceableResourceInterface.Namespace(ns), k, ns}
 }
 
 // List is a lookup in all namespaces, or of what has none.
@@ -77,20 +77,20 @@ func (k looked) List(ctx context.Context, o metav1.ListOptions) (*unstructured.U
 	return k.NamespaceableResourceInterface.List(ctx, o)
 }
 
-type within struct {
+type lookedIn struct {
 	dynamic.ResourceInterface
 	k  looked
 	ns string
 }
 
 // Get notes and reads one.
-func (w within) Get(ctx context.Context, name string, o metav1.GetOptions, sub ...string) (*unstructured.Unstructured, error) {
+func (w lookedIn) Get(ctx context.Context, name string, o metav1.GetOptions, sub ...string) (*unstructured.Unstructured, error) {
 	w.k.l.note(w.k.kind, w.ns, name)
 	return w.ResourceInterface.Get(ctx, name, o, sub...)
 }
 
 // List notes and reads all of a namespace.
-func (w within) List(ctx context.Context, o metav1.ListOptions) (*unstructured.UnstructuredList, error) {
+func (w lookedIn) List(ctx context.Context, o metav1.ListOptions) (*unstructured.UnstructuredList, error) {
 	w.k.l.note(w.k.kind, w.ns, "")
 	return w.ResourceInterface.List(ctx, o)
 }
