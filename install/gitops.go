@@ -52,6 +52,7 @@ const (
 	// CodeUntried is the code of what a probe leaves out where [Input.GitOps] is
 	// set. Its field is reason.
 	CodeUntried = "GO-02"
+	// GO-03 is codeOpen.
 )
 
 // Untried is the finding of a probe that would have to change something in the
@@ -206,6 +207,9 @@ func (r *run) planHeld(ctx context.Context, n *node, s *step, act Renderer, in I
 		c := Change{Summary: fmt.Sprintf("write %d objects for the GitOps controller", len(list))}
 		for _, m := range list {
 			c.Details = append(c.Details, m.Object().String())
+			for _, open := range openFields(m) {
+				c.Details = append(c.Details, "  "+codeOpen+": "+open.field+" has "+open.what)
+			}
 		}
 		return c, err
 	}

@@ -496,18 +496,3 @@ func (rep *Report) Held(item string) bool {
 	}
 	return false
 }
-
-// lines tell of a tree, on screen.
-func (t *Tree) lines() []string {
-	if t == nil {
-		return nil
-	}
-	out := []string{"", fmt.Sprintf("For the GitOps controller: %s, %d objects of %d items; commit it, and run the same command again when it is applied", t.Dir, t.Objects, t.Items)}
-	if t.Secrets > 0 {
-		out = append(out, fmt.Sprintf("  not for Git: %d Secrets in %s/%s; kubectl apply --server-side -k %s/%s, or encrypt them", t.Secrets, t.Dir, treeSecrets, t.Dir, treeSecrets))
-	}
-	for _, w := range t.Waits {
-		out = append(out, "  not yet: "+w.Item+": "+w.Why)
-	}
-	return out
-}
