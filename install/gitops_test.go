@@ -19,6 +19,7 @@ import (
 type pantry struct {
 	live    map[string]map[string]any
 	applied int
+	mid     func() // called in the middle of a run
 }
 
 func (*pantry) Plan(context.Context, Input) (Change, error) { return Change{Summary: "x"}, nil }
@@ -40,6 +41,9 @@ func (*pantry) Objects(_ context.Context, in Input) ([]Manifest, error) {
 }
 
 func (p *pantry) Held(_ context.Context, _ Input, want []Manifest) (Holding, error) {
+	if p.mid != nil {
+		p.mid()
+	}
 	var h Holding
 	for _, m := range want {
 		have := p.live[m.Object().String()]

@@ -69,11 +69,15 @@ func (r *run) growTree(ctx context.Context) error {
 		return nil
 	}
 	g := &growing{run: r, objects: make(map[Object]*leaf), before: make(map[string]bool), turns: make(map[string]bool)}
-	t, err := openTree(r.opts.Render)
+	t, err := openTree(r.opts.Render, true)
 	if err != nil {
 		return err
 	}
 	defer t.close() //nolint:errcheck // each file was closed by itself
+	t.writes = r.opts.onTree
+	if err := r.sameTree(t); err != nil {
+		return err
+	}
 	g.written = t.read
 	for _, turn := range t.old.Turns {
 		g.before[turn] = true
