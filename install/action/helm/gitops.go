@@ -26,13 +26,14 @@ const (
 // Objects implements install.Renderer. Hooks become plain objects in their turn:
 // Argo CD would run those of every chart before anything else of the tree is
 // there, and Flux knows none. A Job among them stays when it is done, and is
-// replaced when it changes.
+// replaced when it changes. In a plan the map of the images may be known later:
+// they stay as the chart names them.
 func (Action) Objects(ctx context.Context, in install.Input) ([]install.Manifest, error) {
 	return manifestsOf(ctx, in.Bundle, in)
 }
 
 func manifestsOf(ctx context.Context, b charts.Carrier, in install.Input) ([]install.Manifest, error) {
-	a, err := decode(in, true)
+	a, err := decode(in, !in.Preview)
 	if err != nil {
 		return nil, err
 	}

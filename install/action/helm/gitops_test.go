@@ -67,6 +67,19 @@ func TestGitOpsObjects(t *testing.T) {
 	if notes[annotationHook] != "pre-install,pre-upgrade" || notes["kustomize.toolkit.fluxcd.io/force"] != "enabled" || job.Tree["spec"].(map[string]any)["ttlSecondsAfterFinished"] != nil {
 		t.Errorf("%v", job.Tree)
 	}
+	// Before the images were mirrored, the plan tells the same objects.
+	for _, value := range []any{later, nil} {
+		in.With["map"] = value
+		in.Preview = true
+		before, err := manifestsOf(t.Context(), b, in)
+		if err != nil || len(before) != len(list) || !strings.Contains(mustJSON(t, before), `"quay.io`) {
+			t.Errorf("with no map yet: %d objects, %v", len(before), err)
+		}
+		in.Preview = false
+		if _, err := manifestsOf(t.Context(), b, in); err == nil {
+			t.Error("a tree has images that are not mirrored")
+		}
+	}
 	if raw := mustJSON(t, list); strings.Contains(raw, `"quay.io`) || !strings.Contains(raw, "@sha256:") {
 		t.Error("an image is not from the enclave's registry")
 	}
