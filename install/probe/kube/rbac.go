@@ -109,7 +109,7 @@ func (k RBAC) Run(ctx context.Context, in install.Input) (install.Result, error)
 		// Whoever applies the objects grants; here is only looked.
 		asks, grants = looking(asks), nil
 	}
-	for _, ask := range asks {
+	for _, ask := range once(asks) {
 		status, err := r.may(ctx, ask)
 		if err != nil {
 			return a.Failed(c.Explain(err), nil)
@@ -124,6 +124,15 @@ func (k RBAC) Run(ctx context.Context, in install.Input) (install.Result, error)
 	}
 	res.Findings = append(res.Findings, refusals...)
 	return res, nil
+}
+
+// once leaves out what was asked before.
+func once(asks []authv1.ResourceAttributes) []authv1.ResourceAttributes {
+	seen := make(map[authv1.ResourceAttributes]bool)
+	return slices.DeleteFunc(asks, func(a authv1.ResourceAttributes) bool {
+		defer func() { seen[a] = true }()
+		return seen[a]
+	})
 }
 
 // looking leaves the verbs that change nothing.
