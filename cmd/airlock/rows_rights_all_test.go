@@ -4,6 +4,7 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
 	"io"
 	"log"
 	"maps"
@@ -30,6 +31,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/random"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
@@ -313,6 +315,68 @@ func TestRowsRightsOnprem(t *testing.T) {
 		do(row{item: "deploy-helm-chart", more: sources.with(t, newer, "spacelift"), want: install.StatePass})
 		do(row{item: "vcs-gateway", want: install.StateFail, code: "VGW-02"})
 	})
+}
+
+// TestRowsRightsGitOps: where a controller applies the objects, the user only looks,
+// and the preflight asks for just that.
+func TestRowsRightsGitOps(t *testing.T) {
+	b := newRightsBox(t)
+	ns := b.Namespace(t)
+	class := &networkingv1.IngressClass{ObjectMeta: metav1.ObjectMeta{Name: "nginx"}, Spec: networkingv1.IngressClassSpec{Controller: "k8s.io/ingress-nginx"}}
+	if _, err := b.Clientset.NetworkingV1().IngressClasses().Create(t.Context(), class, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	var sources rightsSources
+	sources.add(t, "spacelift", func(t *testing.T, v variant) (bundle.Source, []string) { return spaceliftChart(t, v), nil })
+	in := map[string]any{
+		"k8s.namespace": ns, "workers.kind": "docker", "hosts.server": netHost,
+		"pull.username": "puller", "pull.password": "password-of-the-puller", "db.url": "postgres://spacelift:pw-of-db@db.site-a.example:5432/spacelift",
+	}
+	state, dir := t.TempDir(), t.TempDir()
+	site := rightsSite{spare: map[string]string{
+		"list ingressclasses.networking.k8s.io": "the row about the ingress controller",
+		"list replicasets.apps":                 "where there is no pod",
+	}}
+	b.check(t, site, row{inputs: in, more: sources.with(t, good), tree: t.TempDir()}, func(t *testing.T, kubeconfig string) {
+		given := b.mirror(t, kubeconfig, "spacelift-backend:v4.3.0")
+		argo := newController(t, b.Cluster)
+		n := 0
+		do := func(item string, v variant, want install.State, code string) {
+			t.Helper()
+			n++
+			// Items are trees of their own here: each run has one item.
+			r := row{item: item, inputs: in, given: given, registry: &manifests.SiteRegistry{To: b.host + "/airlock"}, more: sources.with(t, v),
+				state: state + fmt.Sprint(n), tree: filepath.Join(dir, fmt.Sprint(n)), limit: "30s"}
+			if err := os.Mkdir(r.state, 0o700); err != nil {
+				t.Fatal(err)
+			}
+			r.want = install.StateWaiting
+			t.Run(item, func(t *testing.T) {
+				runRow(t, r)
+				argo.sync(t, r.tree)
+				if _, err := os.Stat(filepath.Join(r.tree, "secrets")); err == nil {
+					argo.sync(t, filepath.Join(r.tree, "secrets"))
+				}
+				if item == "deploy-helm-chart" && v != broken {
+					ready(t, b.Cluster, ns, "spacelift-server", "spacelift-drain")
+				}
+				r.want, r.code = want, code
+				runRow(t, r)
+			})
+		}
+		do("create-kubernetes-namespace", good, install.StatePass, "")
+		do("image-pull-credentials", good, install.StatePass, "")
+		backendSecrets(t, b.Cluster, ns)
+		do("deploy-helm-chart", broken, install.StateFail, "HELM-03")
+		do("deploy-helm-chart", good, install.StatePass, "")
+	})
+	_, kubeconfig := b.user(t, nil)
+	_, said := catch(t, row{inputs: in, more: sources.with(t, good), tree: t.TempDir()}, kubeconfig)
+	for _, r := range said {
+		if r.verb != "get" && r.verb != "list" {
+			t.Errorf("asked for: %s", r)
+		}
+	}
 }
 
 // backendMirror is a registry that holds the backend's image.

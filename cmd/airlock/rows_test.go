@@ -43,6 +43,9 @@ type row struct {
 	// kinds puts others in place of kinds that the program registers.
 	kinds func(map[string]install.Probe, map[string]install.Action)
 	limit string // of each step's time; "" leaves it as it is
+	// state and tree are directories that rows share, where tree makes it a run
+	// that only renders.
+	state, tree string
 
 	want install.State
 	code string   // of a finding that must be there; "" with a failure is a mistake in the test
@@ -63,6 +66,10 @@ func runRow(t *testing.T, r row) *install.ItemReport {
 		t.Fatal(err)
 	}
 	o := install.Options{Site: site, SiteDir: t.TempDir(), State: t.TempDir(), DryRun: r.dryRun, Actor: "tester"}
+	if r.state != "" {
+		o.State = r.state
+	}
+	o.Render, o.GitOps = r.tree, r.tree != ""
 	if err := os.Chmod(o.State, 0o700); err != nil {
 		t.Fatal(err)
 	}

@@ -46,6 +46,7 @@ type rbacRule struct {
 	Resources  []string `json:"resources"` // name, name.group, or name/subresource
 	Namespaces []string `json:"namespaces"`
 	Names      []string `json:"names"`
+	GitOps     *bool    `json:"gitops"` // false: nor where something else applies objects; default true
 }
 
 // Codes implements install.Coder.
@@ -78,7 +79,7 @@ func (k RBAC) Run(ctx context.Context, in install.Input) (install.Result, error)
 		return a.Failed(err, nil)
 	}
 	r := &reviews{Client: c, known: make(map[string]authv1.SubjectAccessReviewStatus)}
-	asks := a.asks()
+	asks := a.asks(in.GitOps)
 	var grants []grant
 	var res install.Result
 	for _, rel := range a.Charts {
@@ -95,7 +96,11 @@ func (k RBAC) Run(ctx context.Context, in install.Input) (install.Result, error)
 			res.Findings = append(res.Findings, f)
 			continue
 		}
-		more, err := rel.asks(ctx, c, objects)
+		questions := rel.asks
+		if in.GitOps {
+			questions = rel.looks
+		}
+		more, err := questions(ctx, c, objects)
 		if err != nil {
 			return a.Failed(c.Explain(err), nil)
 		}
@@ -132,13 +137,6 @@ func once(asks []authv1.ResourceAttributes) []authv1.ResourceAttributes {
 	return slices.DeleteFunc(asks, func(a authv1.ResourceAttributes) bool {
 		defer func() { seen[a] = true }()
 		return seen[a]
-	})
-}
-
-// looking leaves the verbs that change nothing.
-func looking(asks []authv1.ResourceAttributes) []authv1.ResourceAttributes {
-	return slices.DeleteFunc(asks, func(a authv1.ResourceAttributes) bool {
-		return a.Verb != "get" && a.Verb != "list" && a.Verb != "watch"
 	})
 }
 
@@ -249,10 +247,10 @@ func (a rbacArguments) check() error {
 }
 
 // asks are the questions of the rules, in their order.
-func (a rbacArguments) asks() []authv1.ResourceAttributes {
+func (a rbacArguments) asks(gitops bool) []authv1.ResourceAttributes {
 	var out []authv1.ResourceAttributes
 	for _, r := range a.Rules {
-		if r.When != nil && !*r.When {
+		if r.When != nil && !*r.When || gitops && r.GitOps != nil && !*r.GitOps {
 			continue
 		}
 		namespaces := r.Namespaces
