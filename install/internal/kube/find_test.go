@@ -178,7 +178,7 @@ func TestHoldsPages(t *testing.T) {
 		}})
 	})
 	mux.Handle("GET /apis/apps/v1/namespaces/n/deployments", s)
-	if got, err := open(t, mux).Holds(t.Context(), "n"); err != nil || got != "deployments.apps n/d1400" {
+	if got, err := open(t, mux).Holds(t.Context(), "n", nil); err != nil || got != "deployments.apps n/d1400" {
 		t.Errorf("%q, %v", got, err)
 	}
 }

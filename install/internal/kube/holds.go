@@ -31,15 +31,18 @@ var inEvery = map[string][]string{
 
 // Holds names an object that is in a namespace and would be lost with it, "" if
 // there is none. What goes with an owner, is on its way out, or is in every
-// namespace does not count. It reads no content. A resource that the user may
+// namespace does not count, nor does what but, which may be nil, says is known. It reads no content. A resource that the user may
 // not list is told in place of an object.
-func (c *Client) Holds(ctx context.Context, namespace string) (string, error) {
+func (c *Client) Holds(ctx context.Context, namespace string, but func(r schema.GroupResource, name string) bool) (string, error) {
 	all, err := c.namespaced(ctx)
 	if err != nil {
 		return "", err
 	}
 	for _, r := range all {
-		found, err := c.Find(ctx, r, namespace, func(o *metav1.ObjectMeta) bool { return !common(r.Resource, o) }, 1)
+		foreign := func(o *metav1.ObjectMeta) bool {
+			return !common(r.Resource, o) && (but == nil || !but(r.GroupResource(), o.Name))
+		}
+		found, err := c.Find(ctx, r, namespace, foreign, 1)
 		if isNotFound(err) {
 			continue // the type has just gone
 		}
