@@ -52,6 +52,7 @@ const (
 	// CodeUntried is the code of what a probe leaves out where [Input.GitOps] is
 	// set. Its field is reason.
 	CodeUntried = "GO-02"
+	// GO-03 is codeOpen.
 )
 
 // Untried is the finding of a probe that would have to change something in the
@@ -202,17 +203,49 @@ func waiting(waits []string, dir string) string {
 // planHeld is a plan of a step that only renders.
 func (r *run) planHeld(ctx context.Context, n *node, s *step, act Renderer, in Input) (Change, error) {
 	if r.opts.DryRun {
-		list, err := act.Objects(ctx, in)
-		c := Change{Summary: fmt.Sprintf("write %d objects for the GitOps controller", len(list))}
-		for _, m := range list {
-			c.Details = append(c.Details, m.Object().String())
-		}
-		return c, err
+		return r.planTree(ctx, s, act, in)
 	}
 	h, count, err := r.lookHeld(ctx, n, s, act, in)
 	return Change{
 		Summary: fmt.Sprintf("wait until the cluster holds %d objects", count), Details: h.Waits, Nothing: err == nil && len(h.Waits) == 0,
 	}, err
+}
+
+// planTree says what a step would write, as far as that can be known.
+func (r *run) planTree(ctx context.Context, s *step, act Renderer, in Input) (Change, error) {
+	in.Preview = true
+	list, err := act.Objects(ctx, in)
+	after := r.lacks(needed(s))
+	if err != nil && after != "" {
+		return Change{Summary: "write objects for the GitOps controller", Details: []string{"they are known after " + after}}, nil
+	}
+	c := Change{Summary: fmt.Sprintf("write %d objects for the GitOps controller", len(list))}
+	for _, m := range list {
+		c.Details = append(c.Details, m.Object().String())
+		for _, open := range openFields(m) {
+			c.Details = append(c.Details, "  "+codeOpen+": "+open.field+" has "+open.what)
+		}
+	}
+	if after != "" {
+		c.Details = append(c.Details, "what is in them is known after "+after)
+	}
+	return c, err
+}
+
+// lacks names the items whose outputs of refs are not known yet.
+func (r *run) lacks(refs []string) string {
+	var out []string
+	for _, ref := range refs {
+		name, isOut := strings.CutPrefix(ref, "out.")
+		if !isOut || r.plan.producer[name] == nil || r.outputs[name] != nil {
+			continue
+		}
+		if id := r.plan.producer[name].item.ID; !slices.Contains(out, id) {
+			out = append(out, id)
+		}
+	}
+	slices.Sort(out)
+	return strings.Join(out, ", ")
 }
 
 // mergePatch lays over over base, which it changes (RFC 7396).

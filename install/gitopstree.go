@@ -19,6 +19,8 @@ type Tree struct {
 	Objects int        `json:"objects"`
 	Secrets int        `json:"secrets"` // beside the objects, in DIR/secrets, which is not for Git
 	Waits   []TreeWait `json:"waits,omitempty"`
+	// Findings are about what is in the tree already: look before it is committed.
+	Findings []TreeFinding `json:"findings,omitempty"`
 }
 
 // TreeWait says of an item what is not in the tree yet, and why.
@@ -67,11 +69,15 @@ func (r *run) growTree(ctx context.Context) error {
 		return nil
 	}
 	g := &growing{run: r, objects: make(map[Object]*leaf), before: make(map[string]bool), turns: make(map[string]bool)}
-	t, err := openTree(r.opts.Render)
+	t, err := openTree(r.opts.Render, true)
 	if err != nil {
 		return err
 	}
 	defer t.close() //nolint:errcheck // each file was closed by itself
+	t.writes = r.opts.onTree
+	if err := r.sameTree(t); err != nil {
+		return err
+	}
 	g.written = t.read
 	for _, turn := range t.old.Turns {
 		g.before[turn] = true
@@ -96,6 +102,7 @@ func (r *run) growTree(ctx context.Context) error {
 		return err
 	}
 	g.report.Dir = r.opts.Render
+	g.lookOpen()
 	for _, b := range g.items {
 		if len(b.leaves) > 0 {
 			g.report.Items++
@@ -249,8 +256,8 @@ func (g *growing) producers(refs []string) string {
 // off in the end does not do so in the beginning.
 func (g *growing) add(n *node, b *branch, m Manifest, wave int, hidden map[string]string) string {
 	if !m.Secret() {
-		if name := leaks(m.Tree, hidden); name != "" {
-			return fmt.Sprintf("%s holds the secret %s, which must not get into Git", m.Object(), name)
+		if name, at := leaks(m.Tree, hidden); name != "" {
+			return fmt.Sprintf("%s holds the secret %s%s, which must not get into Git", m.Object(), name, at)
 		}
 	}
 	o := m.Object()
@@ -297,8 +304,8 @@ func patched(tree map[string]any) []string {
 	return out
 }
 
-// minLeak is the length from which a secret is looked for in what goes into Git:
-// a shorter one is a word like others.
+// minLeak is the length from which a secret is looked for everywhere in what goes
+// into Git: a shorter one is a word like others, and counts as a whole value.
 const minLeak = 8
 
 // hidden are the secrets that may be in an item's objects, by name: those that it
@@ -319,21 +326,27 @@ func (g *growing) hidden(secrets map[string]any) map[string]string {
 	return out
 }
 
-// leaks names a secret that is in an object, "" if none is.
-func leaks(tree map[string]any, hidden map[string]string) string {
+// leaks names a secret that is in an object, and where if that is one field; ""
+// if none is.
+func leaks(tree map[string]any, hidden map[string]string) (name, at string) {
 	raw, err := json.Marshal(tree)
 	if err != nil {
-		return ""
+		return "", ""
 	}
 	for _, name := range slices.Sorted(maps.Keys(hidden)) {
-		if len(hidden[name]) < minLeak {
-			continue
-		}
-		var r redactor
-		r.add(name, hidden[name])
-		if r.text(string(raw)) != string(raw) {
-			return name
+		switch n := len(hidden[name]); {
+		case n < minSecret: // refused where it is the site's
+		case n < minLeak:
+			if at := asScalar(tree, hidden[name]); at != "" {
+				return name, " (" + at + ")"
+			}
+		default:
+			var r redactor
+			r.add(name, hidden[name])
+			if r.text(string(raw)) != string(raw) {
+				return name, ""
+			}
 		}
 	}
-	return ""
+	return "", ""
 }

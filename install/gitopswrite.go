@@ -5,209 +5,20 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path"
-	"path/filepath"
-	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/airlock-project/airlock/manifests"
-	"sigs.k8s.io/yaml"
 )
 
-// Names in a tree.
-const (
-	treeMark    = ".airlock-gitops" // lists what is ours
-	treeSecrets = "secrets"
-	treeReadme  = "README.md"
-	treeIndex   = "kustomization.yaml"
-	treeIgnore  = ".gitignore"
-	partial     = ".partial"
-)
-
-const (
-	maxTreeMark  = 16 << 20
-	maxTreeFiles = 50_000
-)
-
-// treeFile is a file that Airlock writes. The mark comes back out of Git: it must
-// not claim others.
-var treeFile = regexp.MustCompile(`^(README\.md|(secrets/)?\.gitignore|(secrets/)?([0-9]+-[^/]+/)?[a-z0-9][a-z0-9.-]*\.yaml)$`)
-
-// treeRecord is the content of treeMark.
-type treeRecord struct {
-	APIVersion string   `json:"apiVersion"`
-	Kind       string   `json:"kind"`
-	Files      []string `json:"files"`
-	Product    string   `json:"product,omitempty"`
-	Site       string   `json:"site,omitempty"`
-	Turns      []string `json:"turns,omitempty"` // changes to objects of other items that are part of the tree
-}
-
-// openedTree is a directory that is a tree, or may become one.
-type openedTree struct {
-	dir  string
-	root *os.Root // nil until there is such a directory
-	old  treeRecord
-}
-
-// openTree reads what an earlier run wrote, and changes nothing.
-func openTree(dir string) (*openedTree, error) {
-	t := &openedTree{dir: dir}
-	var err error
-	if t.root, err = os.OpenRoot(dir); errors.Is(err, fs.ErrNotExist) {
-		return t, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("open %s: %w", dir, err)
-	}
-	f, err := t.root.Open(treeMark)
-	if errors.Is(err, fs.ErrNotExist) {
-		return t, nil
-	}
-	if err == nil {
-		var raw []byte
-		raw, err = io.ReadAll(io.LimitReader(f, maxTreeMark))
-		err = errors.Join(err, f.Close())
-		if err == nil {
-			err = json.Unmarshal(raw, &t.old)
-		}
-		if err == nil && (t.old.Kind != "GitOpsTree" || slices.ContainsFunc(t.old.Files, func(s string) bool { return !treeFile.MatchString(s) })) {
-			err = errors.New("it is not what Airlock wrote")
-		}
-	}
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("read %s/%s: %w", dir, treeMark, err), t.close())
-	}
-	return t, nil
-}
-
-func (t *openedTree) close() error {
-	if t.root == nil {
-		return nil
-	}
-	return t.root.Close()
-}
-
-// treeUsable refuses a directory that holds something else, before anything is
-// done.
-func (r *run) treeUsable() error {
-	if !r.opts.GitOps {
-		return nil
-	}
-	t, err := openTree(r.opts.Render)
-	if err != nil {
-		return err
-	}
-	return errors.Join(r.treeApart(), t.another(r.checklist.Product, r.opts.Site.Name), t.foreign(nil), t.close())
-}
-
-// treeApart refuses a tree in the state directory: one is for Git, the other is
-// not.
-func (r *run) treeApart() error {
-	resolved := func(dir string) (string, error) {
-		dir, err := filepath.Abs(dir)
-		if err != nil {
-			return "", err
-		}
-		for rest := ""; ; dir, rest = filepath.Dir(dir), filepath.Join(filepath.Base(dir), rest) {
-			if real, err := filepath.EvalSymlinks(dir); err == nil {
-				return filepath.Join(real, rest), nil
-			} else if !errors.Is(err, fs.ErrNotExist) || dir == filepath.Dir(dir) {
-				return "", err
-			}
-		}
-	}
-	dir, err1 := resolved(r.opts.Render)
-	state, err2 := resolved(r.opts.State)
-	if err := errors.Join(err1, err2); err != nil {
-		return err
-	}
-	if rel, err := filepath.Rel(state, dir); err == nil && filepath.IsLocal(rel) {
-		return fmt.Errorf("%s is in the state directory, which is not for Git: give another directory with --render-to", r.opts.Render)
-	}
-	return nil
-}
-
-// another refuses the tree of another product or site, whose objects a run would
-// take away.
-func (t *openedTree) another(product, site string) error {
-	o := t.old
-	if o.Kind == "" || o.Product == "" || o.Product == product && o.Site == site {
-		return nil
-	}
-	return fmt.Errorf("%s is the tree of %s at %s: give a directory of its own with --render-to", t.dir, printable(o.Product), printable(o.Site))
-}
-
-// read is a file of the tree as an earlier run left it.
-func (t *openedTree) read(name string) ([]byte, error) {
-	if t.root == nil || !slices.Contains(t.old.Files, name) {
-		return nil, fs.ErrNotExist
-	}
-	f, err := t.root.Open(name)
-	if err != nil {
-		return nil, err
-	}
-	data, err := io.ReadAll(io.LimitReader(f, maxTreeMark))
-	return data, errors.Join(err, f.Close())
-}
-
-// foreign refuses files of others where those of the tree are, or will be.
-func (t *openedTree) foreign(files map[string][]byte) error {
-	if t.root == nil {
-		return nil
-	}
-	dirs := map[string]bool{treeSecrets: true}
-	for _, name := range t.old.Files {
-		if dir, _, ok := strings.Cut(name, "/"); ok {
-			dirs[dir] = true
-		}
-	}
-	check := slices.Concat(t.old.Files, []string{treeReadme, treeIndex, treeIgnore})
-	for name := range files {
-		check = append(check, name)
-		if dir, _, ok := strings.Cut(name, "/"); ok {
-			dirs[dir] = true
-		}
-	}
-	ours := make(map[string]bool)
-	for _, name := range t.old.Files {
-		ours[name] = true
-	}
-	refuse := func(name string) error {
-		return fmt.Errorf("%s/%s was not written by Airlock: move it away, or give another directory with --render-to", t.dir, name)
-	}
-	for _, name := range check {
-		if fi, err := t.root.Lstat(name); err == nil && (!ours[name] || fi.IsDir()) {
-			return refuse(name)
-		}
-	}
-	for dir := range dirs {
-		err := fs.WalkDir(t.root.FS(), dir, func(name string, d fs.DirEntry, err error) error {
-			switch {
-			case errors.Is(err, fs.ErrNotExist) && name == dir:
-				return nil
-			case err != nil:
-				return err
-			case d.IsDir() || ours[name] || strings.HasSuffix(name, partial) && ours[strings.TrimSuffix(name, partial)]:
-				return nil
-			}
-			return refuse(name)
-		})
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// write brings the directory to what g is: each file whole or not at all. First
-// it says what is going to be ours, last it takes away what is not wanted any
-// more, so that a run that was killed leaves nothing that the next one refuses.
+// write brings the directory to what g is. Each file is whole or not at all, and
+// the objects of an item are the old or the new ones. First it says what is going
+// to be ours, last it takes away what is not wanted any more, so that a run that
+// was killed leaves nothing that the next one refuses or forgets.
 func (t *openedTree) write(g *growing) error {
 	files, err := g.files()
 	if err != nil {
@@ -216,55 +27,125 @@ func (t *openedTree) write(g *growing) error {
 	if len(files) > maxTreeFiles {
 		return fmt.Errorf("it would be %d files, the limit is %d", len(files), maxTreeFiles)
 	}
+	if err := t.begin(g); err != nil {
+		return err
+	}
 	if err := t.foreign(files); err != nil {
 		return err
 	}
-	if t.root == nil {
-		if err := os.MkdirAll(t.dir, 0o755); err != nil {
-			return err
-		}
-		if t.root, err = os.OpenRoot(t.dir); err != nil {
-			return err
-		}
-	}
-	names := sortedNames(files)
-	both := slices.Compact(slices.Sorted(slices.Values(slices.Concat(names, t.old.Files))))
-	turns := make([]string, 0, len(g.turns))
-	for turn := range g.turns {
-		turns = append(turns, turn)
-	}
+	both := slices.Compact(slices.Sorted(slices.Values(slices.Concat(sortedNames(files), t.old.Files))))
+	turns := slices.Collect(maps.Keys(g.turns))
+	all := slices.Concat(turns, t.old.Turns)
 	if slices.ContainsFunc(g.items, func(b *branch) bool { return b.keeps }) {
-		turns = append(turns, t.old.Turns...) // they may be in what stays
+		turns = all // they may be in what stays
 	}
-	slices.Sort(turns)
-	turns = slices.Compact(turns)
 	t.old.Product, t.old.Site = g.checklist.Product, g.opts.Site.Name
-	if err := t.mark(both, t.old.Turns); err != nil {
+	if err := t.mark(both, all); err != nil {
 		return err
 	}
-	// The index goes last: what it names is there.
-	slices.SortStableFunc(names, func(a, b string) int { return strings.Count(b, "/") - strings.Count(a, "/") })
-	for _, name := range names {
-		if err := t.put(name, files[name]); err != nil {
-			return err
-		}
-	}
-	if err := t.prune(files); err != nil {
+	t.old.Files = both
+	if err := t.fill(files); err != nil {
 		return err
 	}
 	return t.mark(sortedNames(files), turns)
 }
 
-func sortedNames(files map[string][]byte) []string {
-	out := make([]string, 0, len(files))
-	for name := range files {
-		out = append(out, name)
+// begin makes the directory if there is none, and keeps other runs out.
+func (t *openedTree) begin(g *growing) error {
+	if t.root != nil {
+		return nil
 	}
-	slices.Sort(out)
-	return out
+	err := os.MkdirAll(t.dir, 0o755)
+	if err == nil {
+		t.root, err = os.OpenRoot(t.dir)
+	}
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(g.sameTree(t), t.hold()); err != nil {
+		return err
+	}
+	if _, err := t.root.Lstat(treeMark); err == nil {
+		return errors.New("another run has just made it: run the same command again")
+	}
+	return nil
 }
 
+// fill writes files and takes away the others. What keeps Secrets out of Git goes
+// first; the index goes last: what it names is there.
+func (t *openedTree) fill(files map[string][]byte) error {
+	items, removed, single := make(map[string]map[string][]byte), make(map[string]bool), []string{}
+	for _, name := range t.old.Files {
+		dir, file := path.Split(name)
+		dir = strings.TrimSuffix(dir, "/")
+		data, wanted := files[name]
+		switch {
+		case dir == "" || dir == treeSecrets:
+			single = append(single, name)
+		case wanted && items[dir] == nil:
+			items[dir] = map[string][]byte{file: data}
+		case wanted:
+			items[dir][file] = data
+		default:
+			removed[dir] = true
+		}
+	}
+	order := func(name string) int { // .gitignore, secrets/.gitignore, then secrets/, the index last
+		switch path.Base(name) {
+		case treeIgnore:
+			return strings.Count(name, "/") - 9
+		}
+		return -strings.Count(name, "/")
+	}
+	slices.SortStableFunc(single, func(a, b string) int { return order(a) - order(b) })
+	ignores := slices.IndexFunc(single, func(name string) bool { return path.Base(name) != treeIgnore })
+	put := func(names []string) error {
+		for _, name := range names {
+			if data, wanted := files[name]; wanted {
+				if err := t.put(name, data); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	}
+	if err := put(single[:ignores]); err != nil {
+		return err
+	}
+	dirs := slices.Sorted(maps.Keys(items))
+	slices.SortStableFunc(dirs, func(a, b string) int { return strings.Count(b, "/") - strings.Count(a, "/") })
+	for _, dir := range dirs {
+		if err := t.swap(dir, items[dir]); err != nil {
+			return err
+		}
+	}
+	if err := put(single[ignores:]); err != nil {
+		return err
+	}
+	for _, dir := range slices.Sorted(maps.Keys(removed)) {
+		if items[dir] != nil {
+			continue
+		}
+		if err := t.retire(dir); err != nil {
+			return err
+		}
+	}
+	for _, name := range single {
+		if _, wanted := files[name]; wanted {
+			continue
+		}
+		if err := t.remove(name); err != nil {
+			return err
+		}
+		_ = t.root.Remove(treeSecrets) // where nothing is in it any more
+	}
+	return nil
+}
+
+func sortedNames(files map[string][]byte) []string { return slices.Sorted(maps.Keys(files)) }
+
 func (t *openedTree) mark(files, turns []string) error {
+	turns = slices.Compact(slices.Sorted(slices.Values(turns)))
 	raw, err := json.MarshalIndent(treeRecord{manifests.APIVersion, "GitOpsTree", files, t.old.Product, t.old.Site, turns}, "", "  ")
 	if err != nil {
 		return err
@@ -272,242 +153,216 @@ func (t *openedTree) mark(files, turns []string) error {
 	return t.put(treeMark, append(raw, '\n'))
 }
 
+// modes are those of a directory of the tree and of the files in it.
+func modes(dir string) (dirMode, mode fs.FileMode) {
+	if dir == treeSecrets || strings.HasPrefix(dir, treeSecrets+"/") {
+		return 0o700, 0o600
+	}
+	return 0o755, 0o644
+}
+
+// folder makes a directory of the tree.
+func (t *openedTree) folder(dir string) error {
+	mode, _ := modes(dir)
+	if fi, err := t.root.Lstat(dir); dir == "." || err == nil && fi.IsDir() && fi.Mode().Perm() == mode {
+		return nil
+	}
+	return t.changing(func() error { return errors.Join(t.root.MkdirAll(dir, mode), t.root.Chmod(dir, mode)) })
+}
+
+// changing does one change, which a test may end the process before or after.
+func (t *openedTree) changing(change func() error) error {
+	if t.writes == nil {
+		return change()
+	}
+	if err := t.writes(); err != nil {
+		return err
+	}
+	return errors.Join(change(), t.writes())
+}
+
 // put writes a file under its name when it is whole. What is as wanted stays
 // untouched.
 func (t *openedTree) put(name string, data []byte) error {
-	dirMode, mode := fs.FileMode(0o755), fs.FileMode(0o644)
-	if name == treeSecrets || strings.HasPrefix(name, treeSecrets+"/") {
-		dirMode, mode = 0o700, 0o600
+	if err := t.folder(path.Dir(name)); err != nil {
+		return err
 	}
-	if dir := path.Dir(name); dir != "." {
-		if err := t.root.MkdirAll(dir, dirMode); err != nil {
-			return err
-		}
-		if err := t.root.Chmod(dir, dirMode); err != nil {
-			return err
-		}
-	}
-	if fi, err := t.root.Lstat(name); err == nil && fi.Mode() == mode && fi.Size() == int64(len(data)) {
-		if have, err := t.root.ReadFile(name); err == nil && bytes.Equal(have, data) {
-			return nil
-		}
+	if t.has(name, data) {
+		return nil
 	}
 	temp := name + partial
-	if err := t.root.Remove(temp); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := t.remove(temp); err != nil {
 		return err
 	}
-	f, err := t.root.OpenFile(temp, os.O_CREATE|os.O_EXCL|os.O_WRONLY, mode)
-	if err != nil {
+	if err := t.create(temp, data); err != nil {
 		return err
 	}
-	_, err = f.Write(data)
-	if err := errors.Join(err, f.Chmod(mode), f.Sync(), f.Close()); err != nil {
-		return errors.Join(err, t.root.Remove(temp))
-	}
-	return t.root.Rename(temp, name)
+	return t.changing(func() error { return t.root.Rename(temp, name) })
 }
 
-// prune removes files of earlier runs, and directories that are empty then.
-func (t *openedTree) prune(files map[string][]byte) error {
-	for _, name := range t.old.Files {
-		if files[name] != nil {
-			continue
+// has reports whether a file is as wanted.
+func (t *openedTree) has(name string, data []byte) bool {
+	_, mode := modes(path.Dir(name))
+	fi, err := t.root.Lstat(name)
+	if err != nil || fi.Mode() != mode || fi.Size() != int64(len(data)) {
+		return false
+	}
+	have, err := t.root.ReadFile(name)
+	return err == nil && bytes.Equal(have, data)
+}
+
+// create writes a new file, and leaves none that is not whole.
+func (t *openedTree) create(name string, data []byte) error {
+	_, mode := modes(path.Dir(name))
+	return t.changing(func() error {
+		f, err := t.root.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_WRONLY, mode)
+		if err != nil {
+			return err
 		}
+		_, err = f.Write(data)
+		if err := errors.Join(err, f.Chmod(mode), f.Sync(), f.Close()); err != nil {
+			return errors.Join(err, t.root.Remove(name))
+		}
+		return nil
+	})
+}
+
+// remove takes a file away, which may be gone.
+func (t *openedTree) remove(name string) error {
+	if _, err := t.root.Lstat(name); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return t.changing(func() error {
 		if err := t.root.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
-		for dir := path.Dir(name); dir != "."; dir = path.Dir(dir) {
-			if t.root.Remove(dir) != nil {
-				break // it still holds something
+		return nil
+	})
+}
+
+// swap makes a directory hold files and nothing else, all at once where the file
+// system can do that.
+func (t *openedTree) swap(dir string, files map[string][]byte) error {
+	if err := t.folder(path.Dir(dir)); err != nil {
+		return err
+	}
+	if err := t.drop(dir + partial); err != nil {
+		return err
+	}
+	if t.same(dir, files) {
+		return nil
+	}
+	if err := t.folder(dir + partial); err != nil {
+		return err
+	}
+	for _, name := range sortedNames(files) {
+		if err := t.create(path.Join(dir+partial, name), files[name]); err != nil {
+			return errors.Join(err, t.drop(dir+partial))
+		}
+	}
+	if _, err := t.root.Lstat(dir); errors.Is(err, fs.ErrNotExist) {
+		return t.changing(func() error { return t.root.Rename(dir+partial, dir) })
+	}
+	if err := t.exchange(dir); err != nil {
+		return t.each(dir, files)
+	}
+	return t.drop(dir + partial)
+}
+
+// same reports whether a directory is as wanted.
+func (t *openedTree) same(dir string, files map[string][]byte) bool {
+	list, err := fs.ReadDir(t.root.FS(), dir)
+	if err != nil || len(list) != len(files) {
+		return false
+	}
+	for name, data := range files {
+		if !t.has(path.Join(dir, name), data) {
+			return false
+		}
+	}
+	return t.folder(dir) == nil
+}
+
+func (t *openedTree) exchange(dir string) error {
+	parent, err := t.root.Open(path.Dir(dir))
+	if err != nil {
+		return err
+	}
+	defer parent.Close() //nolint:errcheck // it was only looked up
+	return t.changing(func() error { return exchange(parent, path.Base(dir)+partial, path.Base(dir)) })
+}
+
+// each is swap where directories cannot be exchanged: a file after the other, the
+// index last.
+func (t *openedTree) each(dir string, files map[string][]byte) error {
+	names := sortedNames(files)
+	slices.SortStableFunc(names, func(a, b string) int {
+		switch treeIndex {
+		case a:
+			return 1
+		case b:
+			return -1
+		}
+		return 0
+	})
+	for _, name := range names {
+		if err := t.put(path.Join(dir, name), files[name]); err != nil {
+			return err
+		}
+	}
+	if err := t.clear(dir, files); err != nil {
+		return err
+	}
+	return t.drop(dir + partial)
+}
+
+// clear removes what is ours in a directory but for some files.
+func (t *openedTree) clear(dir string, but map[string][]byte) error {
+	for _, name := range t.old.Files {
+		if _, stays := but[path.Base(name)]; path.Dir(name) == dir && !stays {
+			if err := t.remove(name); err != nil {
+				return err
 			}
 		}
 	}
 	return nil
 }
 
-// files are the content of the tree.
-func (g *growing) files() (map[string][]byte, error) {
-	out := make(map[string][]byte)
-	var open, closed []string
-	for _, b := range g.items {
-		var plain, secret []string
-		taken := make(map[string]bool)
-		for _, l := range b.leaves {
-			data, err := l.yaml()
-			if err != nil {
-				return nil, err
-			}
-			name := l.fileName(taken)
-			if l.Secret() {
-				secret = append(secret, name)
-				out[path.Join(treeSecrets, b.dir, name)] = data
-			} else {
-				plain = append(plain, name)
-				out[path.Join(b.dir, name)] = data
-			}
-		}
-		if b.keeps {
-			var err error
-			if plain, err = g.stay(out, b.dir, plain); err != nil {
-				return nil, err
-			}
-			if secret, err = g.stay(out, path.Join(treeSecrets, b.dir), secret); err != nil {
-				return nil, err
-			}
-		}
-		if len(plain) > 0 {
-			open = append(open, b.dir)
-			out[path.Join(b.dir, treeIndex)] = kustomization(plain)
-		}
-		if len(secret) > 0 {
-			closed = append(closed, b.dir)
-			out[path.Join(treeSecrets, b.dir, treeIndex)] = kustomization(secret)
-		}
+// retire takes a directory away, all at once where the file system can do that.
+func (t *openedTree) retire(dir string) error {
+	if err := t.drop(dir + partial); err != nil {
+		return err
 	}
-	out[treeIndex] = kustomization(open)
-	if len(closed) > 0 {
-		out[path.Join(treeSecrets, treeIndex)] = kustomization(closed)
-		out[path.Join(treeSecrets, treeIgnore)] = []byte("*\n")
-	}
-	// Nothing gets into Git but what is listed here: other steps may write below
-	// the same directory, and charts hold Secrets.
-	var ignore strings.Builder
-	ignore.WriteString("/*\n!/" + treeMark + "\n!/" + treeIgnore + "\n!/" + treeReadme + "\n!/" + treeIndex + "\n")
-	for _, dir := range open {
-		ignore.WriteString("!/" + dir + "/\n")
-	}
-	out[treeIgnore] = []byte(ignore.String())
-	out[treeReadme] = g.readme(open)
-	return out, nil
-}
-
-// stay adds to the files of a directory what its index names in the tree as it
-// is, and returns what the next index names.
-func (g *growing) stay(out map[string][]byte, dir string, names []string) ([]string, error) {
-	index, err := g.written(path.Join(dir, treeIndex))
-	if errors.Is(err, fs.ErrNotExist) {
-		return names, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	for line := range strings.Lines(string(index)) {
-		name, ok := strings.CutPrefix(strings.TrimSpace(line), "- ")
-		if !ok || slices.Contains(names, name) {
-			continue
-		}
-		data, err := g.written(path.Join(dir, name))
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		if err != nil {
-			return nil, err
-		}
-		out[path.Join(dir, name)] = data
-		names = append(names, name)
-	}
-	return names, nil
-}
-
-// kustomization lists files or directories in the order in which they are
-// applied.
-func kustomization(list []string) []byte {
-	var b strings.Builder
-	b.WriteString("apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nsortOptions: {order: fifo}\nresources:")
-	if len(list) == 0 {
-		b.WriteString(" []")
-	}
-	b.WriteString("\n")
-	for _, name := range list {
-		b.WriteString("  - " + name + "\n")
-	}
-	return []byte(b.String())
-}
-
-func (l *leaf) yaml() ([]byte, error) {
-	tree, err := plainTree(l.Tree)
-	if err != nil {
-		return nil, err
-	}
-	annotate(tree, annotationWave, strconv.Itoa(l.wave))
-	data, err := yaml.Marshal(tree)
-	if err != nil {
-		return nil, fmt.Errorf("encode %s: %w", l.Object(), err)
-	}
-	return data, nil
-}
-
-var unfit = regexp.MustCompile(`[^a-z0-9.-]+`)
-
-// fileName is kind-name.yaml, with a number where that is taken.
-func (l *leaf) fileName(taken map[string]bool) string {
-	o := l.Object()
-	name := unfit.ReplaceAllString(strings.ToLower(o.Kind+"-"+o.Name), "-")
-	name = strings.Trim(name[:min(len(name), 200)], "-.")
-	for i := 1; ; i++ {
-		file := name + ".yaml"
-		if i > 1 {
-			file = fmt.Sprintf("%s-%d.yaml", name, i)
-		}
-		if !taken[file] {
-			taken[file] = true
-			return file
-		}
-	}
-}
-
-// readme says what is where, and what is not there yet.
-func (g *growing) readme(open []string) []byte {
-	var b strings.Builder
-	p := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
-	p("# %s at %s, for a GitOps controller\n", g.checklist.Product, g.opts.Site.Name)
-	p("Written by `airlock bundle install --render-to`, which overwrites it. Commit this directory; when the controller")
-	p("has applied it, run the same command again: items pass when the cluster holds their objects.\n")
-	p("`kubectl apply --server-side -k .` applies everything in order. Argo CD orders by the sync waves of the objects;")
-	p("its Application needs `ServerSideApply=true`, because types are large. For Flux, a Kustomization for each of these")
-	p("directories, with `wait: true` and each depending on the one before it:\n")
-	for _, dir := range open {
-		p("- %s", dir)
-	}
-	if g.report.Secrets > 0 {
-		p("\n## Secrets\n")
-		p("%d Secrets are in `%s/`, where only their owner reads them, and Git ignores them. Whoever may applies them", g.report.Secrets, treeSecrets)
-		p("with `kubectl apply --server-side -k %s`; or encrypt them (SOPS, Sealed Secrets) or hand them to External Secrets,", treeSecrets)
-		p("under the same names, with their annotations `%s…` on the Secret.", MarkPrefix)
-	}
-	if len(g.report.Waits) > 0 {
-		p("\n## Not here yet\n")
-		for _, w := range g.report.Waits {
-			p("- %s: %s", w.Item, w.Why)
-		}
-	}
-	return []byte(b.String())
-}
-
-// Held reports whether an item waits for objects in the cluster, and not for a
-// statement.
-func (rep *Report) Held(item string) bool {
-	for _, ph := range rep.Phases {
-		for _, i := range ph.Items {
-			if i.ID == item {
-				return slices.ContainsFunc(i.Findings, func(f FindingReport) bool { return f.Code == codeHeld })
-			}
-		}
-	}
-	return false
-}
-
-// lines tell of a tree, on screen.
-func (t *Tree) lines() []string {
-	if t == nil {
+	if _, err := t.root.Lstat(dir); errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
-	out := []string{"", fmt.Sprintf("For the GitOps controller: %s, %d objects of %d items; commit it, and run the same command again when it is applied", t.Dir, t.Objects, t.Items)}
-	if t.Secrets > 0 {
-		out = append(out, fmt.Sprintf("  not for Git: %d Secrets in %s/%s; kubectl apply --server-side -k %s/%s, or encrypt them", t.Secrets, t.Dir, treeSecrets, t.Dir, treeSecrets))
+	if t.changing(func() error { return t.root.Rename(dir, dir+partial) }) == nil {
+		return t.drop(dir + partial)
 	}
-	for _, w := range t.Waits {
-		out = append(out, "  not yet: "+w.Item+": "+w.Why)
+	if err := t.clear(dir, nil); err != nil {
+		return err
 	}
-	return out
+	return errors.Join(t.drop(dir), t.drop(dir+partial))
+}
+
+// drop removes a directory that is not of the tree any more, or not yet. What
+// others put there meanwhile stays, and is told.
+func (t *openedTree) drop(dir string) error {
+	list, err := fs.ReadDir(t.root.FS(), dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	for _, e := range list {
+		name := path.Join(dir, e.Name())
+		if e.IsDir() || !slices.Contains(t.old.Files, whole(name)) {
+			return fmt.Errorf("%s was put there while this was written: move it away, and run the same command again", name)
+		}
+		if err := t.remove(name); err != nil {
+			return err
+		}
+	}
+	return t.remove(dir)
 }

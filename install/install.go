@@ -81,6 +81,7 @@ type Options struct {
 	Listener Listener
 
 	onWrite func() error // for tests: called before and after each write to the state directory; an error is the disk's
+	onTree  func() error // the same for the directory of a GitOps tree
 }
 
 // Event tells a listener what the engine does.

@@ -57,6 +57,9 @@ type Input struct {
 	// GitOps says that only something else may change the cluster, see Options: a
 	// probe changes nothing in it and tries nothing, and says so with [Untried].
 	GitOps bool
+	// Preview says that this is for a plan only: what earlier items give may not be
+	// there, or be the text "(known later)".
+	Preview bool
 	// Announce shows people what an action is about to change, before it begins.
 	// It may be nil, and a step need not call it.
 	Announce func(Change)

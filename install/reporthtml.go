@@ -57,8 +57,7 @@ var marks = map[State]string{
 func (rep *Report) HTML() ([]byte, error) {
 	t, err := template.New("report").Funcs(template.FuncMap{
 		"printable": printable,
-		"line":      FindingReport.line,
-		"words":     func(s State) string { return string(s) },
+		"treeLines": (*Tree).lines,
 	}).Parse(reportPage)
 	if err != nil {
 		return nil, fmt.Errorf("read report page: %w", err)

@@ -36,7 +36,7 @@ func (rep *Report) Markdown() string {
 			markdownItem(p, item)
 		}
 	}
-	for _, line := range rep.Tree.lines() {
+	for _, line := range rep.Tree.text() {
 		p("\n%s", escape(strings.TrimSpace(line)))
 	}
 	for _, w := range rep.Warnings {

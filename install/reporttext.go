@@ -48,7 +48,7 @@ func (rep *Report) Text() string {
 	for i, t := range rep.Left {
 		p("%3d. %s (%s)%s", i+1, t.Item, t.State, colon(printable(t.What)))
 	}
-	for _, line := range rep.Tree.lines() {
+	for _, line := range rep.Tree.text() {
 		p("%s", printable(line))
 	}
 	for _, w := range rep.Warnings {

@@ -36,6 +36,7 @@ type run struct {
 	started time.Time
 	desk    bool // nothing runs but what people sign for
 	tree    *Tree
+	treeAt  string // where the directory of the tree was when the run began
 
 	warnings  []string       // of the run as a whole
 	leaseFact map[string]any // what became of the lock against other machines, until it is written down

@@ -51,6 +51,7 @@ var ownMessages = map[string]message{
 	codeSecretOpen:   own("{{.ref}}, which {{.name}} names, can be read by every user of this machine: {{.reason}}", "take the right from others (chmod o-r), and where others use this machine, change the secret"),
 	codeSecretShort:  own("{{.name}} is too short to be a secret: {{.reason}}", "set a longer one where it is used, and here"),
 	codeHeld:         own("the cluster does not hold yet what is in {{.dir}}: {{.objects}}", "commit {{.dir}}, let Argo CD or Flux apply it, and run the same command again{{.secrets}}"),
+	codeOpen:         own("{{.object}}, which goes into Git, has {{.what}}: {{.field}}", "before the commit, have it come from a Secret that is named there (existingSecret, secretKeyRef), and change it if it was committed"),
 	CodeUntried:      own("not tried, because only the GitOps controller may change the cluster: {{.reason}}", "look at it by hand, or run this item without --render-to as somebody who may"),
 }
 

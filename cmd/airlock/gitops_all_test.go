@@ -124,6 +124,20 @@ func TestGitOpsCluster(t *testing.T) {
 		t.Fatal(err)
 	}
 	tree := filepath.Join(t.TempDir(), "tree")
+	// Before anything ran, a plan names objects.
+	o := install.Options{Site: site, SiteDir: t.TempDir(), Actor: "tester", GitOps: true, Render: tree, DryRun: true}
+	o.Probes, o.Actions = a.kinds(hosts, target, site)
+	helmKinds(o.Probes, o.Actions, false)
+	o.Actions["test.give"] = give(r.given)
+	plan, err := install.Run(t.Context(), b, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"Deployment " + ns + "/spacelift-server", "what is in them is known after given", "Namespace " + ns} {
+		if !strings.Contains(plan.Text(), want) || strings.Contains(plan.Text(), "cannot be planned") {
+			t.Errorf("the plan lacks %q:\n%s", want, plan.Text())
+		}
+	}
 	run := func(want map[string]install.State) {
 		t.Helper()
 		o := install.Options{Site: site, SiteDir: t.TempDir(), State: state, Actor: "tester", GitOps: true, Render: tree, Resume: true}

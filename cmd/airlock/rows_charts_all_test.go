@@ -393,18 +393,19 @@ func (c *chartRows) gatewayAnswers(t *testing.T, in map[string]any) {
 	healthpb.RegisterHealthServer(s, said)
 	go s.Serve(l) //nolint:errcheck // it ends with Stop
 	defer s.Stop()
-	there := map[string]install.Probe{"grpc.health": probegrpc.Health{Dial: func(ctx context.Context, address string) (net.Conn, error) {
+	health443 := probegrpc.Health{Dial: func(ctx context.Context, address string) (net.Conn, error) {
 		if address != "localhost:443" {
 			return nil, errors.New("asked for " + address)
 		}
 		return (&net.Dialer{}).DialContext(ctx, "tcp", l.Addr().String())
-	}}}
+	}}
+	there := func(probes map[string]install.Probe, _ map[string]install.Action) { probes["grpc.health"] = health443 }
 	trust := map[string]any{"tls.ca_file": ca.File(t)}
 	c.run(t, "vcs-gateway", in, []row{
-		{name: "not trusted", probes: there, inputs: map[string]any{"tls.ca_file": pki.New(t, "another CA").File(t)}, want: install.StateFail, code: "VGW-04", says: []string{"localhost:443", "tls.ca_file"}},
-		{name: "serves", probes: there, inputs: trust, want: install.StatePass},
-		{name: "serves from ECS", platform: "ecs", probes: there, inputs: trust, want: install.StatePass},
+		{name: "not trusted", kinds: there, inputs: map[string]any{"tls.ca_file": pki.New(t, "another CA").File(t)}, want: install.StateFail, code: "VGW-04", says: []string{"localhost:443", "tls.ca_file"}},
+		{name: "serves", kinds: there, inputs: trust, want: install.StatePass},
+		{name: "serves from ECS", platform: "ecs", kinds: there, inputs: trust, want: install.StatePass},
 	})
 	said.SetServingStatus("", healthpb.HealthCheckResponse_NOT_SERVING)
-	c.run(t, "vcs-gateway", in, []row{{name: "does not serve", probes: there, inputs: trust, want: install.StateFail, code: "VGW-05", says: []string{"NOT_SERVING", "1984"}}})
+	c.run(t, "vcs-gateway", in, []row{{name: "does not serve", kinds: there, inputs: trust, want: install.StateFail, code: "VGW-05", says: []string{"NOT_SERVING", "1984"}}})
 }

@@ -41,7 +41,12 @@ type row struct {
 	// registry is where the site's content goes, host/prefix over plain HTTP.
 	registry *manifests.SiteRegistry
 	dryRun   bool
-	probes   map[string]install.Probe // instead of the program's
+	// kinds puts others in place of kinds that the program registers.
+	kinds func(map[string]install.Probe, map[string]install.Action)
+	limit string // of each step's time; "" leaves it as it is
+	// state and tree are directories that rows share, where tree makes it a run
+	// that only renders.
+	state, tree string
 
 	want install.State
 	code string   // of a finding that must be there; "" with a failure is a mistake in the test
@@ -62,12 +67,18 @@ func runRow(t *testing.T, r row) *install.ItemReport {
 		t.Fatal(err)
 	}
 	o := install.Options{Site: site, SiteDir: t.TempDir(), State: t.TempDir(), DryRun: r.dryRun, Actor: "tester"}
+	if r.state != "" {
+		o.State = r.state
+	}
+	o.Render, o.GitOps = r.tree, r.tree != ""
 	if err := os.Chmod(o.State, 0o700); err != nil {
 		t.Fatal(err)
 	}
 	o.Probes, o.Actions = a.kinds(hosts, target, site)
 	o.Actions["test.give"] = give(r.given)
-	maps.Copy(o.Probes, r.probes)
+	if r.kinds != nil {
+		r.kinds(o.Probes, o.Actions)
+	}
 	rep, err := install.Run(t.Context(), b, o)
 	if err != nil {
 		t.Fatal(err)
@@ -210,6 +221,9 @@ func rowChecklist(t *testing.T, r row) *manifests.Checklist {
 		for _, list := range [][]manifests.Step{it.Steps, it.Probes} {
 			for i := range list {
 				list[i].Retry = nil
+				if r.limit != "" {
+					list[i].Timeout = r.limit
+				}
 			}
 		}
 	}

@@ -54,8 +54,16 @@ Exit code 0: all is gone; 3: something could not be removed.`,
 
 // removalPlan is what would be removed, in this order, and what stays.
 type removalPlan struct {
-	Remove []install.Kept    `json:"remove"`
+	Remove []plannedRemoval  `json:"remove"`
 	Stay   []install.Removal `json:"stay"`
+
+	gone []install.Object // all that goes, objects of releases too
+}
+
+type plannedRemoval struct {
+	install.Kept
+	// Writers are others who wrote to it since, with the times.
+	Writers []string `json:"writers,omitempty"`
 }
 
 func (a *app) runUninstall(ctx context.Context, f uninstallFlags) error {
@@ -75,10 +83,14 @@ func (a *app) runUninstall(ctx context.Context, f uninstallFlags) error {
 	if err != nil {
 		return err
 	}
+	lacks := u.allowed(ctx, plan)
 	if f.dryRun || len(plan.Remove) == 0 {
-		return a.result(plan, func(w io.Writer) { printRemoval(w, plan) })
+		return errors.Join(a.result(plan, func(w io.Writer) { printRemoval(w, plan) }), lacks)
 	}
 	printRemoval(a.stderr, plan)
+	if lacks != nil {
+		return lacks
+	}
 	if !f.yes {
 		if err := a.agree(ctx, fmt.Sprintf("remove %s of site %s", count(len(plan.Remove), "object"), site.Name), "nothing was removed"); err != nil {
 			return err
@@ -152,27 +164,81 @@ func (u *uninstaller) release(o install.Object, dryRun bool) helm.Removal {
 }
 
 func (u *uninstaller) plan(ctx context.Context, kept []install.Kept) (removalPlan, error) {
-	plan := removalPlan{Remove: []install.Kept{}, Stay: []install.Removal{}}
+	plan := removalPlan{Remove: []plannedRemoval{}, Stay: []install.Removal{}}
+	var unseen []error
 	for _, k := range slices.Backward(kept) {
-		there, reason := false, "it is gone"
-		var err error
-		if k.IsRelease() {
-			var r helm.Removed
-			r, err = helm.Uninstall(ctx, u.release(k.Object, true))
-			there, reason = r.Revision > 0, cmp.Or(r.Reason, reason)
-		} else {
-			there, reason, err = u.objects.Look(ctx, k.Object)
-		}
-		if err != nil {
-			return plan, err
-		}
-		if there {
-			plan.Remove = append(plan.Remove, k)
-		} else {
+		p, reason, err := u.look(ctx, k, &plan)
+		switch {
+		case err != nil:
+			unseen = append(unseen, fmt.Errorf("look at %s: %w", k.Object, err))
+		case reason != "":
 			plan.Stay = append(plan.Stay, install.Removal{Kept: k, Reason: reason})
+		default:
+			plan.Remove = append(plan.Remove, p)
+			plan.gone = append(plan.gone, k.Object)
 		}
 	}
-	return plan, nil
+	if len(unseen) > 0 {
+		return plan, errors.Join(unseen...)
+	}
+	return plan, u.keep(ctx, &plan)
+}
+
+// look says of an object that it goes, or why it stays.
+func (u *uninstaller) look(ctx context.Context, k install.Kept, plan *removalPlan) (p plannedRemoval, reason string, err error) {
+	p.Kept = k
+	if !k.IsRelease() {
+		there, reason, err := u.objects.Look(ctx, k.Object)
+		if err == nil && there {
+			p.Writers, err = u.objects.Writers(ctx, k.Object)
+		}
+		return p, reason, err
+	}
+	r, err := helm.Uninstall(ctx, u.release(k.Object, true))
+	if err != nil {
+		return p, "", err
+	}
+	for _, o := range r.Objects {
+		plan.gone = append(plan.gone, install.Object{APIVersion: o.APIVersion, Kind: o.Kind, Namespace: o.Namespace, Name: o.Name})
+	}
+	if r.Revision == 0 {
+		return p, cmp.Or(r.Reason, "it is gone"), nil
+	}
+	return p, "", nil
+}
+
+// keep takes out of a plan what others need: namespaces that hold more than what
+// goes.
+func (u *uninstaller) keep(ctx context.Context, plan *removalPlan) error {
+	var remove []plannedRemoval
+	for _, p := range plan.Remove {
+		reason, err := u.objects.Holds(ctx, p.Object, plan.gone)
+		if err != nil {
+			return err
+		}
+		if reason == "" {
+			remove = append(remove, p)
+			continue
+		}
+		plan.Stay = append(plan.Stay, install.Removal{Kept: p.Kept, Reason: reason})
+		plan.gone = slices.DeleteFunc(plan.gone, func(o install.Object) bool { return o == p.Object })
+	}
+	if plan.Remove = remove; remove == nil {
+		plan.Remove = []plannedRemoval{}
+	}
+	return nil
+}
+
+// allowed refuses a plan for which the user lacks rights, before anything is done.
+func (u *uninstaller) allowed(ctx context.Context, plan removalPlan) error {
+	lacking, err := u.objects.Lacking(ctx, plan.gone)
+	if err != nil || len(lacking) == 0 {
+		return err
+	}
+	return &settingError{
+		fmt.Errorf("remove %s: the user of the kubeconfig may not %s; nothing was removed", count(len(plan.Remove), "object"), strings.Join(lacking, ", ")),
+		"have a cluster administrator allow that, or give another kubeconfig with --kubeconfig",
+	}
 }
 
 func (u *uninstaller) remove(ctx context.Context, k install.Kept) (bool, string, error) {
@@ -189,6 +255,9 @@ func (u *uninstaller) remove(ctx context.Context, k install.Kept) (bool, string,
 func printRemoval(w io.Writer, p removalPlan) {
 	for _, k := range p.Remove {
 		fmt.Fprintf(w, "remove  %s  (%s)\n", k.Object, k.Item)
+		if len(k.Writers) > 0 {
+			fmt.Fprintf(w, "        written to by %s too\n", strings.Join(k.Writers, ", "))
+		}
 	}
 	for _, r := range p.Stay {
 		fmt.Fprintf(w, "stay    %s: %s\n", r.Object, r.Reason)

@@ -1,7 +1,6 @@
 package helm
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -13,6 +12,7 @@ import (
 	"github.com/airlock-project/airlock/install/action/internal/charts"
 	"github.com/airlock-project/airlock/install/internal/kube"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 )
 
 const (
@@ -26,13 +26,14 @@ const (
 // Objects implements install.Renderer. Hooks become plain objects in their turn:
 // Argo CD would run those of every chart before anything else of the tree is
 // there, and Flux knows none. A Job among them stays when it is done, and is
-// replaced when it changes.
+// replaced when it changes. In a plan the map of the images may be known later:
+// they stay as the chart names them.
 func (Action) Objects(ctx context.Context, in install.Input) ([]install.Manifest, error) {
 	return manifestsOf(ctx, in.Bundle, in)
 }
 
 func manifestsOf(ctx context.Context, b charts.Carrier, in install.Input) ([]install.Manifest, error) {
-	a, err := decode(in, true)
+	a, err := decode(in, !in.Preview)
 	if err != nil {
 		return nil, err
 	}
@@ -202,14 +203,14 @@ func (w wanted) applied(ctx context.Context) (install.Result, error) {
 	}
 	found, open, err := w.rollouts(ctx, client)
 	if err != nil {
-		return kube.Access{}.Failed(client.Explain(err), map[string]string{"namespace": w.Namespace})
+		return kube.Access{}.Failed(err, map[string]string{"namespace": w.Namespace})
 	}
 	have, reason := "", ""
 	switch {
 	case found == 0:
 		have, reason = "not there", "no workload in the namespace is of it"
 	case len(open) > 0:
-		have, reason = "not ready", strings.Join(open, "; ")
+		have, reason = "not ready", some(open)
 	default:
 		return install.Result{Outputs: map[string]any{"helm.revision": 0, "helm.status": "applied", "helm.version": ""}}, nil
 	}
@@ -219,42 +220,38 @@ func (w wanted) applied(ctx context.Context) (install.Result, error) {
 	}}}, nil
 }
 
+// maxOpen is how many workloads are named that are not ready.
+const maxOpen = 10
+
+// some joins the first of a list, and says how many follow.
+func some(list []string) string {
+	if more := len(list) - maxOpen; more > 0 {
+		return fmt.Sprintf("%s; and %d more", strings.Join(list[:maxOpen], "; "), more)
+	}
+	return strings.Join(list, "; ")
+}
+
 // rollouts counts the workloads of the release and says which are not ready.
 func (w wanted) rollouts(ctx context.Context, c *kube.Client) (found int, open []string, err error) {
-	apps, options := c.Clientset().AppsV1(), metav1.ListOptions{Limit: 500}
-	type named struct {
-		kind kube.WorkloadKind
-		name string
-	}
-	var list []named
-	add := func(kind kube.WorkloadKind, o metav1.ObjectMeta) {
-		if o.Annotations[annotationRelease] == w.Release {
-			list = append(list, named{kind, o.Name})
-		}
-	}
-	deployments, err1 := apps.Deployments(w.Namespace).List(ctx, options)
-	sets, err2 := apps.StatefulSets(w.Namespace).List(ctx, options)
-	daemons, err3 := apps.DaemonSets(w.Namespace).List(ctx, options)
-	if err := cmp.Or(err1, err2, err3); err != nil {
-		return 0, nil, err
-	}
-	for i := range deployments.Items {
-		add(kube.KindDeployment, deployments.Items[i].ObjectMeta)
-	}
-	for i := range sets.Items {
-		add(kube.KindStatefulSet, sets.Items[i].ObjectMeta)
-	}
-	for i := range daemons.Items {
-		add(kube.KindDaemonSet, daemons.Items[i].ObjectMeta)
-	}
-	for _, l := range list {
-		r, err := c.Rollout(ctx, l.kind, w.Namespace, l.name)
+	ours := func(o *metav1.ObjectMeta) bool { return o.Annotations[annotationRelease] == w.Release }
+	for _, kind := range []struct {
+		name     kube.WorkloadKind
+		resource string
+	}{{kube.KindDeployment, "deployments"}, {kube.KindStatefulSet, "statefulsets"}, {kube.KindDaemonSet, "daemonsets"}} {
+		names, err := c.Find(ctx, schema.GroupVersionResource{Group: "apps", Version: "v1", Resource: kind.resource}, w.Namespace, ours, 0)
 		if err != nil {
 			return 0, nil, err
 		}
-		if !r.Done {
-			open = append(open, fmt.Sprintf("%s %s: %s", l.kind, l.name, r.Reason))
+		found += len(names)
+		for _, name := range names {
+			r, err := c.Rollout(ctx, kind.name, w.Namespace, name)
+			if err != nil {
+				return 0, nil, err
+			}
+			if !r.Done {
+				open = append(open, fmt.Sprintf("%s %s: %s", kind.name, name, r.Reason))
+			}
 		}
 	}
-	return len(list), open, nil
+	return found, open, nil
 }

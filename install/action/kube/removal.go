@@ -3,6 +3,8 @@ package kube
 import (
 	"context"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/airlock-project/airlock/install"
@@ -31,24 +33,123 @@ func OpenRemoval(ctx context.Context, kubeconfig, name string) (*Removal, error)
 
 // Look reports whether an object is there to be removed, and if not why.
 func (r *Removal) Look(ctx context.Context, o install.Object) (there bool, reason string, err error) {
-	u := named(o)
-	res, _, err := r.client.Resource(ctx, u)
+	live, reason, err := r.find(ctx, o)
+	return live != nil, reason, err
+}
+
+// Writers names who else wrote to an object that is there to be removed.
+func (r *Removal) Writers(ctx context.Context, o install.Object) ([]string, error) {
+	live, _, err := r.find(ctx, o)
+	if err != nil || live == nil {
+		return nil, err
+	}
+	return cluster.Writers(live), nil
+}
+
+// find is an object that is to be removed; without one, reason says why.
+func (r *Removal) find(ctx context.Context, o install.Object) (live *unstructured.Unstructured, reason string, err error) {
+	res, _, err := r.client.Resource(ctx, named(o))
 	if isUnknown(err) {
-		return false, "it is gone", nil
+		return nil, "it is gone", nil
 	}
 	if err != nil {
-		return false, "", err
+		return nil, "", err
 	}
-	live, err := res.Get(ctx, o.Name, metav1.GetOptions{})
+	live, err = res.Get(ctx, o.Name, metav1.GetOptions{})
 	switch {
 	case apierrors.IsNotFound(err):
-		return false, "it is gone", nil
+		return nil, "it is gone", nil
 	case err != nil:
-		return false, "", fmt.Errorf("read %s: %w", o, r.client.Explain(err))
+		return nil, "", fmt.Errorf("read %s: %w", o, r.client.Explain(err))
 	case !cluster.Made(live):
-		return false, "it was there before the installation", nil
+		return nil, "it was there before the installation", nil
 	}
-	return true, "", nil
+	return live, "", nil
+}
+
+// Lacking names the rights to remove objects that the user has not, each once:
+// "delete secrets in namespace shop". Of a release these are its objects and
+// the Secrets in which Helm keeps it.
+func (r *Removal) Lacking(ctx context.Context, list []install.Object) ([]string, error) {
+	var out []string
+	may := make(map[string]bool)
+	for _, o := range list {
+		verbs := []string{"delete"}
+		if o.IsRelease() { // Helm marks it, then takes it away
+			verbs, o = []string{"list", "update", "delete"}, install.Object{APIVersion: "v1", Kind: "Secret", Namespace: o.Namespace}
+		}
+		_, m, err := r.client.Resource(ctx, named(o))
+		if isUnknown(err) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		for _, verb := range verbs {
+			right := verb + " " + m.Resource.GroupResource().String()
+			if o.Kind == "Namespace" {
+				right += " " + o.Name
+			}
+			if o.Namespace != "" {
+				right += " in namespace " + o.Namespace
+			}
+			if may[right] {
+				continue
+			}
+			at := o.Namespace
+			if o.APIVersion == "v1" && o.Kind == "Namespace" {
+				at = o.Name // what the server takes it for
+			}
+			// A role may be about all of them, or about this one.
+			for _, name := range []string{"", o.Name} {
+				ok, err := r.client.May(ctx, verb, m.Resource.GroupResource(), at, name)
+				if err != nil {
+					return nil, err
+				}
+				if may[right] = ok && name == ""; ok {
+					break
+				}
+				if name == o.Name && !slices.Contains(out, right) {
+					out = append(out, right)
+				}
+			}
+		}
+	}
+	return out, nil
+}
+
+// Holds says what others keep in a namespace, or of a type, that stays when the
+// objects of gone are removed; "" if nothing does.
+func (r *Removal) Holds(ctx context.Context, o install.Object, gone []install.Object) (string, error) {
+	if o.APIVersion != "v1" || o.Kind != "Namespace" {
+		return "", nil
+	}
+	known, records := make(map[string]bool), []string{}
+	for _, g := range gone {
+		if g.Namespace != o.Name {
+			continue
+		}
+		if g.IsRelease() {
+			records = append(records, "sh.helm.release.v1."+g.Name+".v")
+			continue
+		}
+		_, m, err := r.client.Resource(ctx, named(g))
+		if isUnknown(err) {
+			continue
+		}
+		if err != nil {
+			return "", err
+		}
+		known[m.Resource.GroupResource().String()+"/"+g.Name] = true
+	}
+	held, err := r.client.Holds(ctx, o.Name, func(gr schema.GroupResource, name string) bool {
+		return known[gr.String()+"/"+name] || gr == schema.GroupResource{Resource: "secrets"} &&
+			slices.ContainsFunc(records, func(p string) bool { return strings.HasPrefix(name, p) })
+	})
+	if err != nil || held == "" {
+		return "", err
+	}
+	return "it still holds " + held, nil
 }
 
 // Remove removes an object and waits until it is gone. A namespace, or a type,
@@ -80,7 +181,7 @@ func named(o install.Object) *unstructured.Unstructured {
 func (r *Removal) inUse(ctx context.Context, o install.Object) (string, error) {
 	switch {
 	case o.APIVersion == "v1" && o.Kind == "Namespace":
-		held, err := r.client.Holds(ctx, o.Name)
+		held, err := r.client.Holds(ctx, o.Name, nil)
 		if err != nil || held == "" {
 			return "", err
 		}

@@ -126,25 +126,27 @@ func isDigit(c byte) bool  { return '0' <= c && c <= '9' }
 // split cuts a string at its ${…} parts. Even elements are text, odd ones
 // expressions. $${ stands for a literal ${.
 func split(s string) ([]string, error) {
-	parts := []string{""}
+	var parts []string
+	var text strings.Builder
 	for i := 0; i < len(s); {
 		switch {
 		case strings.HasPrefix(s[i:], "$${"):
-			parts[len(parts)-1] += "${"
+			text.WriteString("${")
 			i += 3
 		case strings.HasPrefix(s[i:], "${"):
 			n, err := closing(s[i+2:])
 			if err != nil {
 				return nil, fmt.Errorf("value %q: %w", s, err)
 			}
-			parts = append(parts, s[i+2:i+2+n], "")
+			parts = append(parts, text.String(), s[i+2:i+2+n])
+			text.Reset()
 			i += 2 + n + 1
 		default:
-			parts[len(parts)-1] += s[i : i+1]
+			text.WriteByte(s[i])
 			i++
 		}
 	}
-	return parts, nil
+	return append(parts, text.String()), nil
 }
 
 // closing returns the index of the brace that ends an expression.

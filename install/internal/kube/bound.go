@@ -1,11 +1,13 @@
 package kube
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"math"
+	"mime"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -39,7 +41,7 @@ func (b bounded) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	resp, err := b.answer(req.WithContext(ctx))
 	if err == nil {
-		err = elsewhere(resp)
+		err = cmp.Or(elsewhere(resp), page(resp))
 	}
 	if err != nil {
 		end()
@@ -124,6 +126,23 @@ func ready(cfg *rest.Config) (*rest.Config, error) {
 	return out, nil
 }
 
+// largeError is the end of an answer without end.
+type largeError struct{}
+
+func (*largeError) Error() string {
+	return fmt.Sprintf("the answer is larger than %d bytes", maxAnswer)
+}
+
+// page refuses what a proxy or a login page answers in place of the server.
+func page(resp *http.Response) error {
+	kind, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type"))
+	if resp.StatusCode > 299 || kind != "text/html" {
+		return nil
+	}
+	_ = resp.Body.Close() // it is not read
+	return errors.New("what answers is no API server: it answers with an HTML page, as a proxy or a login page does")
+}
+
 // body is an answer that ends at its limit with an error, not as if it were whole.
 type body struct {
 	io.ReadCloser
@@ -133,7 +152,7 @@ type body struct {
 
 func (b *body) Read(p []byte) (int, error) {
 	if b.left <= 0 {
-		return 0, fmt.Errorf("the answer is larger than %d bytes", maxAnswer)
+		return 0, &largeError{}
 	}
 	if int64(len(p)) > b.left {
 		p = p[:b.left]

@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/url"
@@ -145,8 +146,9 @@ func (c *Client) Explain(err error) error {
 		return c.forbidden(err)
 	}
 	if s, ok := errors.AsType[*apierrors.StatusError](err); ok {
-		switch s.ErrStatus.Code {
-		case http.StatusTooManyRequests, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
+		// A webhook of the cluster that does not answer is told as one: the server does.
+		code := s.ErrStatus.Code
+		if code == http.StatusTooManyRequests || code >= http.StatusInternalServerError && !strings.Contains(s.ErrStatus.Message, "webhook") {
 			return &UnreachableError{c.server, clean(fmt.Sprintf("it answers %d %s: %s", s.ErrStatus.Code, http.StatusText(int(s.ErrStatus.Code)), s.ErrStatus.Message))}
 		}
 		if text := clean(s.ErrStatus.Message); text != s.ErrStatus.Message {
@@ -162,12 +164,32 @@ func (c *Client) Explain(err error) error {
 	if _, detail, ok := strings.Cut(err.Error(), "getting credentials: "); ok {
 		return &PluginError{Plugin: c.plugin(), Reason: clean(detail)}
 	}
+	if reason := unreadable(err); reason != "" {
+		return &UnreachableError{c.server, reason}
+	}
 	_, isURL := errors.AsType[*url.Error](err)
 	_, isNet := errors.AsType[net.Error](err)
 	if isURL || isNet {
 		return &UnreachableError{c.server, reach(err)}
 	}
 	return err
+}
+
+// unreadable says why an answer cannot be read, "" if that is not what err is about.
+// Decoders have no types for it.
+func unreadable(err error) string {
+	if e, ok := errors.AsType[*largeError](err); ok {
+		return e.Error()
+	}
+	if errors.Is(err, io.ErrUnexpectedEOF) {
+		return "its answer ends in the middle"
+	}
+	for _, s := range []string{"json parse error", "0-length response", "serializer for "} {
+		if strings.Contains(err.Error(), s) {
+			return "what answers is no API server: " + plain(err)
+		}
+	}
+	return ""
 }
 
 // reach says why there is no answer.

@@ -2,13 +2,13 @@ package kube
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/client-go/metadata"
 )
 
 // passing are resources that say something of others, or are made again by
@@ -29,39 +29,31 @@ var inEvery = map[string][]string{
 	"serviceaccounts": {"default", "builder", "deployer"},
 }
 
-// maxHeld is how many objects of a resource are looked at; more than what every
-// namespace has are foreign whoever made them.
-const maxHeld = 500
-
 // Holds names an object that is in a namespace and would be lost with it, "" if
 // there is none. What goes with an owner, is on its way out, or is in every
-// namespace does not count. It reads no content. A resource that the user may
+// namespace does not count, nor does what but, which may be nil, says is known. It reads no content. A resource that the user may
 // not list is told in place of an object.
-func (c *Client) Holds(ctx context.Context, namespace string) (string, error) {
-	lists, err := metadata.NewForConfigAndClient(c.rest, c.http)
-	if err != nil {
-		return "", fmt.Errorf("look into namespace %s: %w", namespace, err)
-	}
+func (c *Client) Holds(ctx context.Context, namespace string, but func(r schema.GroupResource, name string) bool) (string, error) {
 	all, err := c.namespaced(ctx)
 	if err != nil {
 		return "", err
 	}
 	for _, r := range all {
-		found, err := lists.Resource(r).Namespace(namespace).List(ctx, metav1.ListOptions{Limit: maxHeld})
+		foreign := func(o *metav1.ObjectMeta) bool {
+			return !common(r.Resource, o) && (but == nil || !but(r.GroupResource(), o.Name))
+		}
+		found, err := c.Find(ctx, r, namespace, foreign, 1)
 		if isNotFound(err) {
 			continue // the type has just gone
 		}
-		if err != nil {
-			err = c.Explain(err)
-			if f, ok := err.(*ForbiddenError); ok { //nolint:errorlint // Explain returns it so
-				return fmt.Sprintf("objects that cannot be seen: user %s may not list %s in it", f.User, r.GroupResource()), nil
-			}
-			return "", fmt.Errorf("list %s of namespace %s: %w", r.GroupResource(), namespace, err)
+		if f, ok := errors.AsType[*ForbiddenError](err); ok {
+			return fmt.Sprintf("objects that cannot be seen: user %s may not list %s in it", f.User, r.GroupResource()), nil
 		}
-		for i := range found.Items {
-			if o := &found.Items[i].ObjectMeta; !common(r.Resource, o) {
-				return clean(r.GroupResource().String() + " " + namespace + "/" + o.Name), nil
-			}
+		if err != nil {
+			return "", err
+		}
+		if len(found) > 0 {
+			return clean(r.GroupResource().String() + " " + namespace + "/" + found[0]), nil
 		}
 	}
 	return "", nil

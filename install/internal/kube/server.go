@@ -27,7 +27,7 @@ func (c *Client) Version(ctx context.Context) (Version, error) {
 		return Version{}, err
 	}
 	if got.code != http.StatusOK {
-		return Version{}, fmt.Errorf("ask %s for its version: %s", c.server, clean(got.status))
+		return Version{}, &UnreachableError{c.server, "asked for its version, it answers " + clean(got.status)}
 	}
 	var doc struct {
 		GitVersion string `json:"gitVersion"`

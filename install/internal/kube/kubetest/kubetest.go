@@ -103,6 +103,7 @@ func Start(t *testing.T) *Server {
 		}
 		s.mux.HandleFunc("GET "+path, discovery(version, list))
 	}
+	s.mux.HandleFunc("GET /apis", groups)
 	s.mux.HandleFunc("/", s.serve)
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s.mu.Lock()
@@ -125,11 +126,22 @@ contexts: [{name: test, context: {cluster: test, user: test}}]
 	return s
 }
 
+// groups lists the groups of the kinds, each with its version.
+func groups(w http.ResponseWriter, _ *http.Request) {
+	var out []any
+	for _, version := range slices.Sorted(maps.Keys(kinds)) {
+		if group, v, ok := strings.Cut(version, "/"); ok {
+			out = append(out, map[string]any{"name": group, "versions": []any{map[string]any{"groupVersion": version, "version": v}}})
+		}
+	}
+	Answer(w, 200, map[string]any{"kind": "APIGroupList", "apiVersion": "v1", "groups": out})
+}
+
 func discovery(version string, list []kind) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) {
 		var out []any
 		for _, k := range list {
-			out = append(out, map[string]any{"name": k.resource, "kind": k.name, "namespaced": k.namespaced, "singularName": "", "verbs": []any{}})
+			out = append(out, map[string]any{"name": k.resource, "kind": k.name, "namespaced": k.namespaced, "singularName": "", "verbs": []any{"get", "list"}})
 		}
 		Answer(w, 200, map[string]any{"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": version, "resources": out})
 	}

@@ -1,0 +1,48 @@
+package install
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// TestUninstallAgain: what could not be removed for want of rights is recorded as
+// left, its item stands, and a second time finishes.
+func TestUninstallAgain(t *testing.T) {
+	t.Parallel()
+	p := signedPub(t)
+	p.run()
+	list := []Kept{
+		{Object{"v1", "Namespace", "", "brewery"}, "mash"}, {Object{"v1", "Secret", "brewery", "yeast"}, "boil"},
+	}
+	forbidden := errors.New("forbidden: user ops may not delete secrets in namespace brewery")
+	remove := func(may bool) (done []Removal, rep *Report, err error) {
+		p.withDesk(func(d *Desk) {
+			done, rep, err = d.Uninstall(t.Context(), list, func(_ context.Context, k Kept) (bool, string, error) {
+				if k.Kind == "Secret" && !may {
+					return false, "", forbidden
+				}
+				if k.Kind == "Namespace" && !may {
+					return false, "it still holds secrets brewery/yeast", nil
+				}
+				return true, "", nil
+			})
+		})
+		return done, rep, err
+	}
+	done, rep, err := remove(false)
+	if !errors.Is(err, forbidden) || !strings.Contains(err.Error(), "remove Secret brewery/yeast: ") || len(done) != 2 || done[0].Removed || done[0].Reason != forbidden.Error() || done[1].Removed {
+		t.Errorf("%+v, %v", done, err)
+	}
+	wantStates(t, rep, map[string]State{"mash": StatePass, "boil": StatePass})
+	done, rep, err = remove(true)
+	if err != nil || slices.ContainsFunc(done, func(r Removal) bool { return !r.Removed }) {
+		t.Errorf("%+v, %v", done, err)
+	}
+	wantStates(t, rep, map[string]State{"mash": StateStale, "boil": StateStale})
+	if _, err := VerifyState(p.opts.State, nil); err != nil {
+		t.Error(err)
+	}
+}
