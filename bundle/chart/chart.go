@@ -15,11 +15,14 @@ package chart
 import (
 	"encoding/json"
 	"fmt"
+	"regexp"
+	"slices"
 	"strings"
 	"time"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	helmchart "helm.sh/helm/v3/pkg/chart"
+	"helm.sh/helm/v3/pkg/chart/loader"
 )
 
 // Limits on a chart. Those of files and of the whole are Helm's own: a chart
@@ -43,6 +46,9 @@ const (
 	MaxObjects = 9999
 	// MaxRenderTime bounds rendering, in addition to the caller's context.
 	MaxRenderTime = 2 * time.Minute
+	// MaxMemory bounds, in bytes, by how much the process may grow while a chart
+	// is rendered: a template's loops and texts know no limit.
+	MaxMemory = 2 << 30
 )
 
 // Media types of a chart as an OCI artifact, as Helm writes them.
@@ -73,6 +79,21 @@ func (c *Chart) Version() string { return c.meta.Version }
 
 // AppVersion is the version of what the chart installs; it may be empty.
 func (c *Chart) AppVersion() string { return c.meta.AppVersion }
+
+// Library says whether the chart is for use by others and installs nothing itself.
+func (c *Chart) Library() bool { return c.meta.Type == "library" }
+
+// Timed says whether a template may print the time, so that rendering again later
+// yields something else.
+func (c *Chart) Timed() bool { return c.tree.timed() }
+
+var clock = regexp.MustCompile(`\b(now|date)`)
+
+func (t *tree) timed() bool {
+	return slices.ContainsFunc(t.files, func(f *loader.BufferedFile) bool {
+		return strings.HasPrefix(f.Name, "templates/") && clock.Match(f.Data)
+	}) || slices.ContainsFunc(t.subs, (*tree).timed)
+}
 
 // Tag is the version as an OCI tag, the way Helm writes it: + becomes _.
 func (c *Chart) Tag() string { return strings.ReplaceAll(c.meta.Version, "+", "_") }

@@ -15,6 +15,7 @@ type Reference struct {
 // Images lists every image the objects name, sorted, each image and place once.
 //
 // What counts, in any field of any kind:
+//   - whatever a container has as its image, be it a reference or not;
 //   - every reference in a field named image, short names included, and in an
 //     image volume;
 //   - in fields, environment variables and flags whose name ends in image, a

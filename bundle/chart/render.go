@@ -37,7 +37,7 @@ type Options struct {
 // revision of the release this is.
 type Cluster struct {
 	Capabilities *chartutil.Capabilities // in place of KubeVersion and APIVersions
-	Engine       engine.Engine           // made with a connection, lookup asks it
+	Lookup       engine.ClientProvider   // lookup asks it; nil finds nothing
 	Revision     int                     // of the release, from 1
 	Upgrade      bool                    // .Release.IsUpgrade instead of IsInstall
 }
@@ -106,39 +106,62 @@ func text(v any) string {
 	return s
 }
 
+// Rendered is what a chart's templates yield.
+type Rendered struct {
+	Objects []Object // in the order in which Helm installs
+	Notes   string   // of the chart itself, not of its subcharts
+	Unknown []string // objects that Helm never installs: nobody knows their hook
+}
+
 // Render renders the chart without a cluster, in the order in which Helm
 // installs: CRDs, pre-install hooks, resources, post-install hooks, other
-// hooks. Notes are left out. Values that break the chart's schema give a
-// [SchemaError].
+// hooks. Values that break the chart's schema give a [SchemaError]. Errors show
+// no value whose key says that it is secret.
 //
 // The same chart and options give the same objects, unless a template asks for
 // random data, fresh keys or the time.
 func (c *Chart) Render(ctx context.Context, o Options) ([]Object, error) {
+	out, err := c.RenderAll(ctx, o)
+	return out.Objects, err
+}
+
+// RenderAll is [Chart.Render] with what else the templates yield.
+func (c *Chart) RenderAll(ctx context.Context, o Options) (Rendered, error) {
+	return c.renderWithin(ctx, o, MaxMemory)
+}
+
+func (c *Chart) renderWithin(ctx context.Context, o Options, memory uint64) (Rendered, error) {
 	ctx, cancel := context.WithTimeout(ctx, MaxRenderTime)
 	defer cancel()
 	type result struct {
-		objects []Object
-		err     error
+		out Rendered
+		err error
 	}
 	done := make(chan result, 1)
+	full, stop := outgrown(memory)
+	defer stop()
 	// The template engine knows no context. A template that never ends keeps
 	// its goroutine until the process ends; the caller goes on.
 	go func() {
-		objects, err := c.render(o)
-		done <- result{objects, err}
+		out, err := c.render(o)
+		done <- result{out, err}
 	}()
+	var err error
 	select {
 	case r := <-done:
-		if r.err != nil {
-			return nil, fmt.Errorf("render chart %q: %w", c.Name(), r.err)
+		if r.err == nil {
+			return r.out, nil
 		}
-		return r.objects, nil
+		err = hide(r.err, o.Values)
+	case <-full:
+		err = fmt.Errorf("its templates take more than %d MiB of memory", memory>>20)
 	case <-ctx.Done():
-		return nil, fmt.Errorf("render chart %q: %w", c.Name(), ctx.Err())
+		err = ctx.Err()
 	}
+	return Rendered{}, fmt.Errorf("render chart %q: %w", c.Name(), err)
 }
 
-func (c *Chart) render(o Options) (objects []Object, err error) {
+func (c *Chart) render(o Options) (out Rendered, err error) {
 	// Helm's value handling trusts its input more than we do: a chart must not
 	// be able to end the process.
 	defer func() {
@@ -148,30 +171,38 @@ func (c *Chart) render(o Options) (objects []Object, err error) {
 	}()
 	h, err := c.tree.build()
 	if err != nil {
-		return nil, err
+		return out, err
 	}
 	values, err := c.renderValues(h, o)
 	if err != nil {
-		return nil, err
+		return out, err
 	}
-	var e engine.Engine
-	if o.Cluster != nil {
-		e = o.Cluster.Engine
-	}
-	files, err := e.Render(h, values)
+	files, err := execute(h, values, o.Cluster)
 	if err != nil {
-		return nil, err
+		return out, err
 	}
 	size := 0
 	for name, content := range files {
 		if size += len(content); size > MaxRender {
-			return nil, fmt.Errorf("templates yield more than %d bytes", MaxRender)
+			return out, fmt.Errorf("templates yield more than %d bytes", MaxRender)
 		}
 		if path.Base(name) == "NOTES.txt" {
+			if name == path.Join(h.Name(), "templates", "NOTES.txt") {
+				out.Notes = content
+			}
 			delete(files, name)
 		}
 	}
-	return collect(h, files)
+	out.Unknown = unknownHooks(files)
+	out.Objects, err = collect(h, files)
+	return out, err
+}
+
+func execute(h *helmchart.Chart, values chartutil.Values, in *Cluster) (map[string]string, error) {
+	if in != nil && in.Lookup != nil {
+		return engine.RenderWithClientProvider(h, values, in.Lookup)
+	}
+	return engine.Render(h, values)
 }
 
 // renderValues makes what templates see as the dot.
@@ -257,6 +288,36 @@ func collect(h *helmchart.Chart, files map[string]string) ([]Object, error) {
 	return objects, nil
 }
 
+// unknownHooks names the objects with a hook that Helm does not know, such as
+// those of its second version, which it leaves out without a word.
+func unknownHooks(files map[string]string) []string {
+	var out []string
+	for _, name := range sortedKeys(files) {
+		if !strings.Contains(files[name], release.HookAnnotation) {
+			continue
+		}
+		objects, err := Parse(files[name])
+		if err != nil {
+			continue // collect says so
+		}
+		for _, o := range objects {
+			notes, _ := o.metadata()["annotations"].(map[string]any)
+			for event := range strings.SplitSeq(text(notes[release.HookAnnotation]), ",") {
+				if event = strings.ToLower(strings.TrimSpace(event)); event != "" && !slices.Contains(hookEvents, event) {
+					out = append(out, fmt.Sprintf("%s %s of %s: hook %q", o.Kind(), o.Name(), name, event))
+				}
+			}
+		}
+	}
+	return out
+}
+
+// hookEvents are those that Helm knows; test-success is an old name of test.
+var hookEvents = []string{
+	"pre-install", "post-install", "pre-delete", "post-delete", "pre-upgrade", "post-upgrade", "pre-rollback", "post-rollback",
+	"test", "test-success",
+}
+
 // hookStage places a hook at the first event of an installation it runs at.
 func hookStage(events []release.HookEvent) Stage {
 	switch {
@@ -332,7 +393,7 @@ func MergeValues(files []ValuesFile) (map[string]any, error) {
 		}
 		values := map[string]any{}
 		if err := yaml.Unmarshal(bytes.TrimPrefix(f.Data, []byte("\xef\xbb\xbf")), &values); err != nil {
-			return nil, fmt.Errorf("parse values file %q: %w", f.Name, err)
+			return nil, fmt.Errorf("parse values file %q: %s", f.Name, unquoted(err.Error()))
 		}
 		merged = mergeMaps(merged, values)
 	}

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
+	"github.com/santhosh-tekuri/jsonschema/v6/kind"
 	helmchart "helm.sh/helm/v3/pkg/chart"
 )
 
@@ -81,10 +82,26 @@ func validateSchema(schema []byte, values map[string]any) (err error) {
 		values = map[string]any{}
 	}
 	if err := compiled.Validate(values); err != nil {
+		if e, ok := errors.AsType[*jsonschema.ValidationError](err); ok {
+			unvalued(e)
+		}
 		_, detail, _ := strings.Cut(err.Error(), "\n")
 		return fmt.Errorf("%s", strings.TrimSpace(detail))
 	}
 	return nil
+}
+
+// unvalued takes the values out of findings that repeat them: they may be secret.
+func unvalued(e *jsonschema.ValidationError) {
+	switch k := e.ErrorKind.(type) {
+	case *kind.Pattern:
+		k.Got = "(a value not shown)"
+	case *kind.Format:
+		k.Got, k.Err = "(not shown)", errors.New("it has another form")
+	}
+	for _, cause := range e.Causes {
+		unvalued(cause)
+	}
 }
 
 // anything stands in for a schema that lies elsewhere: it accepts every value,

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"regexp"
 	"slices"
 	"strings"
 	"unicode/utf8"
@@ -108,8 +109,26 @@ func (w *walker) fields(at string, m map[string]any, h hint) {
 		case k == "reference" && h == exact: // core/v1 ImageVolumeSource
 			inner = exact
 		}
+		if image, ok := m[k].(string); ok && k == "image" && image != "" && isContainer(at) {
+			m[k] = w.container(join(at, k), image)
+			continue
+		}
 		m[k] = w.value(join(at, k), inner, m[k])
 	}
+}
+
+var containerField = regexp.MustCompile(`(?:^|\.)(?:containers|initContainers|ephemeralContainers)\[[0-9]+\]$`)
+
+// isContainer says whether a field is a container of a pod (core/v1 Container).
+func isContainer(at string) bool { return containerField.MatchString(at) }
+
+// container visits the image of a container. It is an image whatever it looks
+// like: a templated tag that came out empty must not stay unseen.
+func (w *walker) container(at, image string) string {
+	if to, ok := w.visit(at, image); ok {
+		return to
+	}
+	return image
 }
 
 func isText(v any) bool { _, ok := v.(string); return ok }

@@ -95,6 +95,20 @@ var builtinGroups = []string{
 	"resource.k8s.io", "scheduling.k8s.io", "storage.k8s.io", "storagemigration.k8s.io",
 }
 
+// ClusterScoped says whether an object is of a kind of Kubernetes' own that has no
+// namespace.
+func ClusterScoped(o Object) bool {
+	return slices.Contains(builtinGroups, o.group()) && slices.Contains(clusterScoped, o.Kind())
+}
+
+// group is the object's API group, "" for the core.
+func (o Object) group() string {
+	if group, _, ok := strings.Cut(o.APIVersion(), "/"); ok {
+		return group
+	}
+	return ""
+}
+
 // WithNamespace returns the objects with metadata.namespace set where an object
 // is known to live in a namespace and names none, as Helm's client does when it
 // installs. Known are Kubernetes' own kinds and those whose
@@ -112,12 +126,9 @@ func WithNamespace(objects []Object, namespace string) []Object {
 	out := make([]Object, len(objects))
 	for i, o := range objects {
 		out[i] = o
-		group, _, ok := strings.Cut(o.APIVersion(), "/")
-		if !ok {
-			group = ""
-		}
+		group := o.group()
 		namespaced := scopes[group+"/"+o.Kind()] == "Namespaced" ||
-			slices.Contains(builtinGroups, group) && !slices.Contains(clusterScoped, o.Kind()) && !strings.HasSuffix(o.Kind(), "List")
+			slices.Contains(builtinGroups, group) && !ClusterScoped(o) && !strings.HasSuffix(o.Kind(), "List")
 		if m := o.metadata(); namespaced && m != nil && text(m["namespace"]) == "" {
 			out[i] = o.clone()
 			out[i].metadata()["namespace"] = namespace

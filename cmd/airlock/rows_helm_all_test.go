@@ -76,7 +76,7 @@ func TestRowDeployHelmChart(t *testing.T) {
 		},
 		{
 			name: "an object of another", inputs: map[string]any{"k8s.namespace": taken}, want: install.StateFail, code: "HELM-11",
-			says: []string{`ConfigMap "ingress"`, "app.kubernetes.io/managed-by: Helm"},
+			says: []string{"ConfigMap " + taken + "/ingress: it is there", "app.kubernetes.io/managed-by: Helm"},
 		},
 		{name: "planned", dryRun: true, want: install.StatePlanned},
 		{name: "good", want: install.StatePass},

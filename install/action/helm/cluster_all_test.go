@@ -358,7 +358,7 @@ func TestRealForeign(t *testing.T) {
 		t.Fatal(err)
 	}
 	f := fails(t, carry(t, demoChart(), ""), real(t, ns, nil), "HELM-11")
-	if f.Fields["object"] != `ConfigMap "prod-random" in namespace "`+ns+`"` {
+	if f.Fields["object"] != "ConfigMap "+ns+"/prod-random" {
 		t.Errorf("%+v", f)
 	}
 	if list := stock(t, ns, "list", "--all", "-q"); list != "" {

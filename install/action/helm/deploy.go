@@ -42,7 +42,7 @@ func (j *job) deploy(ctx context.Context, wait time.Duration) (*release.Release,
 		u.ResetValues = true // values come from the bundle and the site, not from the last revision
 		u.SkipSchemaValidation = true
 		u.PostRenderer, u.Labels = j.p, j.labels()
-		r, err = u.Run(j.a.Release, h, j.p.values) //nolint:contextcheck // its requests end with ctx, see bound
+		r, err = within(ctx, func() (*release.Release, error) { return u.Run(j.a.Release, h, j.p.values) })
 	} else {
 		i := action.NewInstall(j.s.cfg)
 		i.ReleaseName, i.Namespace, i.Timeout = j.a.Release, j.a.Namespace, wait
@@ -50,7 +50,7 @@ func (j *job) deploy(ctx context.Context, wait time.Duration) (*release.Release,
 		i.Replace = j.d.mode == modeReplace
 		i.SkipSchemaValidation = true // prepare has done it, and fetched nothing
 		i.PostRenderer, i.Labels = j.p, j.labels()
-		r, err = i.Run(h, j.p.values) //nolint:contextcheck // its requests end with ctx, see bound
+		r, err = within(ctx, func() (*release.Release, error) { return i.Run(h, j.p.values) })
 	}
 	if err == nil && r.Info.Status != release.StatusDeployed {
 		err = fmt.Errorf("its status is %s", r.Info.Status)
@@ -59,6 +59,28 @@ func (j *job) deploy(ctx context.Context, wait time.Duration) (*release.Release,
 		return nil, fmt.Errorf("%s release %s: %w", j.d.mode, j.a.Release, err)
 	}
 	return r, nil
+}
+
+// within is a call of Helm that ends with ctx. Helm knows none: its requests end
+// with the session, but a hook it watches for as long as it may take, with answers
+// or without. What goes on behind has no cluster any more.
+func within[T any](ctx context.Context, call func() (T, error)) (T, error) {
+	type result struct {
+		value T
+		err   error
+	}
+	done := make(chan result, 1)
+	go func() {
+		value, err := call()
+		done <- result{value, err}
+	}()
+	select {
+	case r := <-done:
+		return r.value, r.err
+	case <-ctx.Done():
+		var none T
+		return none, context.Cause(ctx)
+	}
 }
 
 // repair makes the history one that Helm goes on from.
@@ -73,7 +95,7 @@ func (j *job) repair(ctx context.Context, wait time.Duration) error {
 		u := action.NewUninstall(j.s.cfg)
 		u.Timeout, u.Wait = wait, true
 		u.DisableHooks = j.d.last.Info.Status != release.StatusUninstalling // they are for what worked
-		if _, err := u.Run(j.a.Release); err != nil {                       //nolint:contextcheck // its requests end with ctx, see bound
+		if _, err := within(ctx, func() (*release.UninstallReleaseResponse, error) { return u.Run(j.a.Release) }); err != nil {
 			return fmt.Errorf("remove what release %s left: %w", j.a.Release, err)
 		}
 	}
@@ -81,7 +103,7 @@ func (j *job) repair(ctx context.Context, wait time.Duration) error {
 		b := action.NewRollback(j.s.cfg)
 		b.Version, b.MaxHistory, b.DisableHooks = j.d.deployed.Version, maxHistory, true
 		// That what is there does not become ready is no reason to stay with it.
-		if err := b.Run(j.a.Release); err != nil && ctx.Err() != nil { //nolint:contextcheck // its requests end with ctx, see bound
+		if _, err := within(ctx, func() (struct{}, error) { return struct{}{}, b.Run(j.a.Release) }); err != nil && ctx.Err() != nil {
 			return fmt.Errorf("roll back release %s: %w", j.a.Release, err)
 		}
 	}
@@ -189,14 +211,14 @@ func undo(ctx context.Context, s *session, name string) install.Finding {
 	if d.deployed == nil {
 		u := action.NewUninstall(s.cfg)
 		u.Timeout = left
-		if _, err := u.Run(name); err != nil { //nolint:contextcheck // its requests end with ctx, see bound
+		if _, err := within(ctx, func() (*release.UninstallReleaseResponse, error) { return u.Run(name) }); err != nil {
 			return install.Finding{Severity: install.SeverityWarn, Detail: "not removed: " + kube.Clean(err.Error())}
 		}
 		return install.Finding{Severity: install.SeverityInfo, Detail: "release " + name + " was removed again: it never worked"}
 	}
 	b := action.NewRollback(s.cfg)
 	b.Version, b.Wait, b.WaitForJobs, b.Timeout, b.MaxHistory = d.deployed.Version, true, true, left, maxHistory
-	if err := b.Run(name); err != nil { //nolint:contextcheck // its requests end with ctx, see bound
+	if _, err := within(ctx, func() (struct{}, error) { return struct{}{}, b.Run(name) }); err != nil {
 		return install.Finding{Severity: install.SeverityWarn, Detail: fmt.Sprintf("not rolled back to revision %d: %s", d.deployed.Version, kube.Clean(err.Error()))}
 	}
 	return install.Finding{Severity: install.SeverityInfo, Detail: fmt.Sprintf("release %s was rolled back to revision %d", name, d.deployed.Version)}

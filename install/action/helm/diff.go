@@ -1,6 +1,7 @@
 package helm
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -10,29 +11,81 @@ import (
 
 	"github.com/airlock-project/airlock/bundle/chart"
 	"github.com/airlock-project/airlock/install/action/internal/charts"
+	"github.com/airlock-project/airlock/install/internal/kube"
 	"helm.sh/helm/v3/pkg/release"
 )
 
-// keyed holds objects by kind and name.
-type keyed map[string]map[string]any
+// keyed holds objects by kind and name, lists taken apart.
+type keyed map[objectKey]chart.Object
 
-func key(o chart.Object, namespace string) string {
-	r := refsOf(o.Tree)
-	if len(r) != 1 {
-		return o.Kind() + " " + o.Source
+// objectKey tells objects apart: two groups may have a kind of the same name.
+type objectKey struct {
+	name  string // Deployment web, or Deployment kube-system/web
+	group string // of the API
+}
+
+// label is a key for people; twice says that the name alone is not enough.
+func (k objectKey) label(twice bool) string {
+	if kind, name, ok := strings.Cut(k.name, " "); ok && twice && k.group != "" {
+		return kind + "." + k.group + " " + name
 	}
-	if r[0].Namespace == namespace {
-		r[0].Namespace = "" // Helm's default, said or not
+	return k.name
+}
+
+// key is that of an object that is no list.
+func key(tree map[string]any, namespace string) objectKey {
+	r := refsOf(tree)[0]
+	if r.Namespace == namespace {
+		r.Namespace = "" // Helm's default, said or not
 	}
-	return r[0].String()
+	group, _, ok := strings.Cut(r.APIVersion, "/")
+	if !ok {
+		group = ""
+	}
+	return objectKey{kube.Clean(r.String()), group}
 }
 
 func index(objects []chart.Object, namespace string) keyed {
 	out := make(keyed)
 	for _, o := range objects {
-		out[key(o, namespace)] = o.Tree
+		for _, tree := range flat(o.Tree) {
+			out[key(tree, namespace)] = chart.Object{Source: o.Source, Stage: o.Stage, Tree: tree}
+		}
 	}
 	return out
+}
+
+// rename gives objects of old whose names are random those that they have now:
+// an object that has another name each time is the one of the same template and
+// kind.
+func (k keyed) rename(fresh, again keyed) {
+	alike := func(in, other keyed, o chart.Object) (objectKey, bool) {
+		for _, name := range slices.SortedFunc(maps.Keys(in), objectKey.compare) {
+			if c := in[name]; c.Source == o.Source && c.Kind() == o.Kind() && !other.has(name) {
+				return name, true
+			}
+		}
+		return objectKey{}, false
+	}
+	for _, now := range slices.SortedFunc(maps.Keys(fresh), objectKey.compare) {
+		if again.has(now) || k.has(now) {
+			continue
+		}
+		was, ok := alike(k, fresh, fresh[now])
+		next, random := alike(again, fresh, fresh[now])
+		if !ok || !random {
+			continue
+		}
+		k[now], again[now] = k[was], again[next]
+		delete(k, was)
+		delete(again, next)
+	}
+}
+
+func (k keyed) has(name objectKey) bool { _, ok := k[name]; return ok }
+
+func (k objectKey) compare(o objectKey) int {
+	return cmp.Or(cmp.Compare(k.name, o.name), cmp.Compare(k.group, o.group))
 }
 
 // recorded reads the objects of a revision: resources and hooks apart.
@@ -45,7 +98,10 @@ func recorded(r *release.Release) (resources, hooks []chart.Object, err error) {
 		if err != nil {
 			return nil, nil, fmt.Errorf("read revision %d of release %s: hook %s: %w", r.Version, r.Name, h.Path, err)
 		}
-		hooks = append(hooks, list...)
+		for _, o := range list {
+			o.Source = h.Path
+			hooks = append(hooks, o)
+		}
 	}
 	return resources, hooks, nil
 }
@@ -88,22 +144,24 @@ func (p *prepared) compare(r *release.Release) (difference, error) {
 }
 
 func (d *difference) add(old, fresh, again keyed) {
-	names := slices.AppendSeq(slices.Collect(maps.Keys(old)), maps.Keys(fresh))
-	slices.Sort(names)
-	for _, name := range slices.Compact(names) {
-		before, was := old[name]
-		after, is := fresh[name]
+	old.rename(fresh, again)
+	keys := slices.AppendSeq(slices.Collect(maps.Keys(old)), maps.Keys(fresh))
+	slices.SortFunc(keys, objectKey.compare)
+	keys = slices.Compact(keys)
+	for i, k := range keys {
+		before, was := old[k]
+		after, is := fresh[k]
+		name := k.label(i > 0 && keys[i-1].name == k.name || i+1 < len(keys) && keys[i+1].name == k.name)
 		switch {
 		case !was:
 			d.added++
 			d.lines = append(d.lines, "add "+name)
 		case !is:
 			d.removed++
-			d.lines = append(d.lines, "remove "+name)
+			d.lines = append(d.lines, removal(name, before))
 		default:
 			var paths []string
-			secret := after["kind"] == "Secret"
-			differ("", before, after, again[name], secret, &paths)
+			differ("", before.Tree, after.Tree, again[k].Tree, after.Kind() == "Secret", &paths)
 			if len(paths) == 0 {
 				continue
 			}
@@ -117,6 +175,17 @@ func (d *difference) add(old, fresh, again keyed) {
 			d.lines = append(d.lines, "change "+name+": "+strings.Join(paths, ", "))
 		}
 	}
+}
+
+// removal is the line of an object that the release has no longer.
+func removal(name string, o chart.Object) string {
+	switch {
+	case kept(o):
+		return "leave " + name + " where it is, the release has it no longer"
+	case slices.Contains(holders, o.Kind()) || o.Kind() == "CustomResourceDefinition":
+		return "remove " + name + " with all that is in it"
+	}
+	return "remove " + name
 }
 
 // differ lists the fields in which a and b differ. Where b and again differ the
@@ -157,8 +226,10 @@ func shown(at string, a, b any, secret bool) string {
 	if secret {
 		return ""
 	}
-	if strings.HasSuffix(at, ".image") {
-		return fmt.Sprintf(" (%v -> %v)", a, b)
+	from, okA := a.(string)
+	to, okB := b.(string)
+	if okA && okB && strings.HasSuffix(at, ".image") {
+		return fmt.Sprintf(" (%s -> %s)", kube.Clean(from), kube.Clean(to))
 	}
 	for _, v := range []any{a, b} {
 		switch v.(type) {

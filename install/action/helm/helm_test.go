@@ -34,6 +34,7 @@ type fake struct {
 	gone       []string          // names of objects that somebody removed
 	sick       []workload
 	applyErr   error
+	tryErr     error
 }
 
 func newFake() *fake {
@@ -92,6 +93,8 @@ func (f *fake) look(_ context.Context, refs []Ref) (all, missing []Ref, err erro
 	}
 	return refs, missing, nil
 }
+
+func (f *fake) try(context.Context, trial, string) error { return f.tryErr }
 
 func (f *fake) unready(context.Context, []Ref) ([]workload, error) { return f.sick, nil }
 

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/airlock-project/airlock/bundle/chart"
 	"github.com/airlock-project/airlock/install"
@@ -46,6 +47,8 @@ type prepared struct {
 	values  map[string]any // what is given beside the chart's own
 	objects []chart.Object // relocated where the map is known
 	again   []chart.Object // the same, rendered a second time: what differs is random
+	notes   string
+	unknown []string // objects that Helm leaves out: their hook is unknown
 }
 
 // prepare reads, renders and relocates. Helm will render once more by itself;
@@ -78,17 +81,36 @@ func prepare(ctx context.Context, b charts.Carrier, a arguments, site []install.
 		o.Cluster = &known
 	}
 	for _, to := range []*[]chart.Object{&p.objects, &p.again} {
-		if *to, err = p.chart.Render(ctx, o); err != nil {
-			if _, ok := errors.AsType[*chart.SchemaError](err); ok {
-				return nil, p.badValues(err)
+		if to == &p.again && p.chart.Timed() {
+			if err := nextSecond(ctx); err != nil {
+				return nil, err
 			}
+		}
+		out, err := p.chart.RenderAll(ctx, o)
+		if _, ok := errors.AsType[*chart.SchemaError](err); ok {
+			return nil, p.badValues(err)
+		}
+		if err != nil {
 			return nil, err
 		}
-		if *to, err = p.relocate(*to); err != nil {
+		p.notes, p.unknown = out.Notes, out.Unknown
+		if *to, err = p.relocate(out.Objects); err != nil {
 			return nil, err
 		}
 	}
-	return p, nil
+	return p, p.sound()
+}
+
+// nextSecond waits until a template that prints the time prints another: what it
+// prints is no change.
+func nextSecond(ctx context.Context) error {
+	now := time.Now()
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-time.After(now.Truncate(time.Second).Add(time.Second).Sub(now)):
+		return nil
+	}
 }
 
 func (p *prepared) badValues(err error) error {

@@ -15,7 +15,7 @@ import (
 func (p *prepared) rollouts(d difference) []install.Finding {
 	var out []install.Finding
 	for _, o := range p.objects {
-		name := key(o, p.a.Namespace)
+		name := key(o.Tree, p.a.Namespace).name
 		if o.Kind() != "Deployment" || !isResource(o.Stage) || !slices.Contains(d.rollouts, name) {
 			continue
 		}

@@ -69,7 +69,10 @@ func (a Action) begin(ctx context.Context, b charts.Carrier, args arguments, sit
 			return nil, err
 		}
 	}
-	return j, nil
+	if j.nothing() {
+		return j, nil
+	}
+	return j, j.preflight(ctx)
 }
 
 // prepare renders the chart as the next revision. Where the deployed one was made
@@ -77,11 +80,8 @@ func (a Action) begin(ctx context.Context, b charts.Carrier, args arguments, sit
 // print the revision's number.
 func (j *job) prepare(ctx context.Context, b charts.Carrier, history []*release.Release, site []install.ValuesFile) error {
 	render := func(revision int, upgrade bool) error {
-		in, err := j.s.view(revision, upgrade)
-		if err != nil {
-			return err
-		}
-		j.p, err = prepare(ctx, b, j.a, site, in)
+		var err error
+		j.p, err = prepare(ctx, b, j.a, site, j.s.view(revision, upgrade))
 		return err
 	}
 	next := decide(history, func(*release.Release) bool { return true }, time.Now())
@@ -130,12 +130,15 @@ func (a Action) plan(ctx context.Context, b charts.Carrier, in install.Input) (i
 	}
 	if args.Kubeconfig == later {
 		p, err := prepare(ctx, b, args, in.Values, nil)
+		if err == nil {
+			err = p.fits()
+		}
 		if err != nil {
 			return install.Change{}, err
 		}
 		return install.Change{
 			Summary: fmt.Sprintf("install or upgrade release %s in namespace %s with chart %s %s", args.Release, args.Namespace, p.chart.Name(), p.chart.Version()),
-			Details: []string{"what it changes can be told when the cluster is known"},
+			Details: append(p.careful(nil), "what it changes can be told when the cluster is known"),
 		}, nil
 	}
 	j, err := a.begin(ctx, b, args, in.Values)
@@ -166,6 +169,7 @@ func (j *job) change() install.Change {
 	for _, f := range j.p.rollouts(j.diff) {
 		c.Details = append(c.Details, "careful: "+f.Detail)
 	}
+	c.Details = append(c.Details, j.p.careful(j.s.lookups)...)
 	if j.a.Map == nil {
 		c.Details = append(c.Details, "images are shown as the chart names them; where they will be is known later")
 	}
@@ -196,6 +200,9 @@ func (a Action) apply(ctx context.Context, b charts.Carrier, in install.Input) (
 	res, err := a.release(ctx, b, args, in)
 	if t, ok := errors.AsType[*trouble](err); ok {
 		res.Findings, err = append(res.Findings, t.Finding), nil
+	}
+	if list, ok := errors.AsType[refused](err); ok {
+		res.Findings, err = append(res.Findings, list...), nil
 	}
 	if f, ok := (kube.Access{}).Finding(err, map[string]string{"namespace": args.Namespace}); ok && ctx.Err() == nil {
 		res.Findings, err = append(res.Findings, f), nil
@@ -238,6 +245,9 @@ func (a Action) release(ctx context.Context, b charts.Carrier, args arguments, i
 			in.Announce(c)
 		}
 		warnings = append(warnings, install.Finding{Severity: install.SeverityInfo, Detail: c.Summary})
+	}
+	for _, text := range j.p.careful(j.s.lookups) {
+		warnings = append(warnings, install.Finding{Severity: install.SeverityInfo, Detail: text})
 	}
 	r, err := j.deploy(work, wait)
 	if err != nil {
@@ -314,7 +324,7 @@ func (a Action) failed(ctx context.Context, j *job, cause error) ([]install.Find
 		return nil, errors.Join(cause, err)
 	}
 	recorded := len(history) > 0 && (j.d.last == nil || history[len(history)-1].Version > j.d.last.Version)
-	text := kube.Clean(cause.Error())
+	text := j.p.hidden(cause.Error())
 	switch {
 	case strings.Contains(text, conflicts):
 		object, _, _ := strings.Cut(text[strings.LastIndex(text[:strings.Index(text, conflicts)], ": ")+1:], " exists and ")

@@ -15,7 +15,6 @@ import (
 	"github.com/airlock-project/airlock/install/internal/kube"
 	"helm.sh/helm/v3/pkg/action"
 	"helm.sh/helm/v3/pkg/chartutil"
-	"helm.sh/helm/v3/pkg/engine"
 	helmkube "helm.sh/helm/v3/pkg/kube"
 	"helm.sh/helm/v3/pkg/release"
 	"helm.sh/helm/v3/pkg/storage"
@@ -23,6 +22,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/cli-runtime/pkg/genericclioptions"
 	"k8s.io/client-go/discovery"
+	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 )
@@ -39,6 +39,8 @@ type target interface {
 	look(ctx context.Context, refs []Ref) (all, missing []Ref, err error)
 	// unready says which workloads are not ready, and why.
 	unready(ctx context.Context, refs []Ref) ([]workload, error)
+	// try asks the server whether it would take an object, and changes nothing.
+	try(ctx context.Context, t trial, release string) error
 	// namespace says whether one is there; it makes it first where create says so.
 	namespace(ctx context.Context, name string, create bool) (bool, error)
 }
@@ -52,6 +54,8 @@ type session struct {
 	explain func(error) error
 	// cleared forgets which kinds the cluster has.
 	cleared func()
+	// lookups answers templates; nil finds nothing.
+	lookups *lookups
 }
 
 type opener func(ctx context.Context, a arguments) (*session, error)
@@ -87,9 +91,13 @@ func open(ctx context.Context, c kube.Config, namespace string) (*session, error
 		return nil, err
 	}
 	quiet := func(string, ...any) {}
+	objects, err := dynamic.NewForConfig(cfg)
+	if err != nil {
+		return nil, fmt.Errorf("open %s: %w", client.Server(), err)
+	}
 	k := helmkube.New(getter)
 	k.Log, k.Namespace = quiet, namespace
-	secrets := driver.NewSecrets(clients.CoreV1().Secrets(namespace))
+	secrets := driver.NewSecrets(records{clients.CoreV1().Secrets(namespace)})
 	secrets.Log = quiet
 	return &session{
 		cfg: &action.Configuration{
@@ -98,6 +106,7 @@ func open(ctx context.Context, c kube.Config, namespace string) (*session, error
 		cluster: &live{Client: client, release: namespace},
 		explain: client.Explain,
 		cleared: func() { disco.Invalidate(); client.Reset() },
+		lookups: &lookups{ctx: ctx, kinds: client, clients: objects, namespace: namespace},
 	}, nil
 }
 
@@ -169,16 +178,12 @@ func (c *closing) Close() error {
 }
 
 // view is what templates see.
-func (s *session) view(revision int, upgrade bool) (*chart.Cluster, error) {
+func (s *session) view(revision int, upgrade bool) *chart.Cluster {
 	c := &chart.Cluster{Capabilities: s.cfg.Capabilities, Revision: revision, Upgrade: upgrade}
-	if s.cfg.RESTClientGetter != nil {
-		cfg, err := s.cfg.RESTClientGetter.ToRESTConfig()
-		if err != nil {
-			return nil, err
-		}
-		c.Engine = engine.New(cfg)
+	if s.lookups != nil {
+		c.Lookup = s.lookups
 	}
-	return c, nil
+	return c
 }
 
 // history lists the revisions of a release, the oldest first.

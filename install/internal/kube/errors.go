@@ -137,6 +137,8 @@ func (c *Client) Explain(err error) error {
 	switch {
 	case err == nil, errors.Is(err, context.Canceled):
 		return err
+	case strings.Contains(err.Error(), "would exceed context deadline"): // the limit of requests in a second
+		return context.DeadlineExceeded
 	case apierrors.IsUnauthorized(err):
 		return &UnauthorizedError{c.server}
 	case apierrors.IsForbidden(err):

@@ -74,8 +74,9 @@ func Open(ctx context.Context, c Config) (*Client, error) {
 		return nil, &ConfigError{c.Kubeconfig, "its server is not a URL"}
 	}
 	cfg.UserAgent = "airlock"
-	// The defaults, 5 and 10, make an installation of some hundred objects wait.
-	cfg.QPS, cfg.Burst = 50, 100
+	// The defaults, 5 and 10, make an installation of some hundred objects wait; a
+	// server protects itself with priority and fairness.
+	cfg.QPS, cfg.Burst = 200, 400
 	// The typed client would speak protobuf, and the dynamic one cannot.
 	cfg.ContentType, cfg.AcceptContentTypes = runtime.ContentTypeJSON, runtime.ContentTypeJSON
 	cfg.WarningHandlerWithContext = rest.NoWarnings{}
