@@ -109,6 +109,9 @@ func (a *app) runInstall(ctx context.Context, path string, f installFlags) error
 		return err
 	}
 	defer b.Close()
+	if err := knownCharts(b, o.Values); err != nil {
+		return err
+	}
 	if o.Bundle, err = filepath.Abs(path); err != nil {
 		return fmt.Errorf("bundle: %w", err)
 	}

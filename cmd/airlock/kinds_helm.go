@@ -3,12 +3,15 @@ package main
 import (
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 
+	"github.com/airlock-project/airlock/bundle"
 	"github.com/airlock-project/airlock/bundle/chart"
 	"github.com/airlock-project/airlock/bundle/regular"
 	"github.com/airlock-project/airlock/install"
 	"github.com/airlock-project/airlock/install/action/helm"
+	"github.com/airlock-project/airlock/verify"
 )
 
 // helmKinds registers the steps that work with Helm releases. older lets a chart
@@ -50,4 +53,24 @@ func valuesFiles(list []string) ([]install.ValuesFile, error) {
 		out = append(out, f)
 	}
 	return out, nil
+}
+
+// knownCharts checks that the bundle carries each chart that --values names: a file
+// for another would be left out without a word.
+func knownCharts(b *verify.Bundle, list []install.ValuesFile) error {
+	var carried []string
+	for e, err := range b.Items() {
+		if err != nil {
+			return fmt.Errorf("list bundle: %w", err)
+		}
+		if e.Kind == bundle.KindChart && e.Role == bundle.RoleRoot {
+			carried = append(carried, e.Name)
+		}
+	}
+	for _, f := range list {
+		if f.Chart != "" && !slices.Contains(carried, f.Chart) {
+			return &usageError{fmt.Errorf("--values %s=%s: the bundle carries no chart %s; it carries %q", f.Chart, f.Name, f.Chart, carried)}
+		}
+	}
+	return nil
 }
