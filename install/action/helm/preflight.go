@@ -207,6 +207,9 @@ func (j *job) trials() ([]trial, error) {
 	}
 	var out []trial
 	for _, o := range stage(j.p.objects, func(s chart.Stage) bool { return s != chart.StageCRD }) {
+		if isResource(o.Stage) && o.Kind() == kindCRD {
+			continue // as those of the crds directory, see applyCRDs
+		}
 		for _, tree := range flat(o.Tree) {
 			single := chart.Object{Source: o.Source, Stage: o.Stage, Tree: tree}
 			t := trial{object: chart.WithNamespace([]chart.Object{single}, j.a.Namespace)[0], hook: isHook(o.Stage)}
@@ -249,7 +252,7 @@ func (j *job) brought(t trial, err error) bool {
 	if t.hook {
 		return true
 	}
-	for _, o := range j.p.crds() {
+	for _, o := range slices.Concat(j.p.crds(), j.p.types()) {
 		if slices.Contains(served(o), t.object.APIVersion()+"/"+t.object.Kind()) {
 			return true
 		}

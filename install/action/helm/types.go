@@ -5,17 +5,11 @@ import (
 	"maps"
 
 	"github.com/airlock-project/airlock/bundle/chart"
-	"github.com/airlock-project/airlock/install"
 	"github.com/airlock-project/airlock/install/internal/kube"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 )
 
-// What Helm wants of an object that is there before it takes it into a release.
-const (
-	ownedLabel     = "app.kubernetes.io/managed-by"
-	ownedName      = "meta.helm.sh/release-name"
-	ownedNamespace = "meta.helm.sh/release-namespace"
-)
+const kindCRD = "CustomResourceDefinition"
 
 // types are the CustomResourceDefinitions among the chart's templates, as Helm
 // would own them. They are part of the release, and the server applies them
@@ -25,13 +19,13 @@ const (
 func (p *prepared) types() []chart.Object {
 	var out []chart.Object
 	for _, o := range stage(p.objects, isResource) {
-		if o.Kind() != "CustomResourceDefinition" {
+		if o.Kind() != kindCRD {
 			continue
 		}
 		tree := maps.Clone(o.Tree)
 		meta := with(tree["metadata"], nil)
-		meta["labels"] = with(meta["labels"], map[string]any{ownedLabel: "Helm"})
-		meta["annotations"] = with(meta["annotations"], map[string]any{ownedName: p.a.Release, ownedNamespace: p.a.Namespace})
+		meta["labels"] = with(meta["labels"], map[string]any{labelManaged: "Helm"})
+		meta["annotations"] = with(meta["annotations"], map[string]any{annotationName: p.a.Release, annotationNamespace: p.a.Namespace})
 		tree["metadata"] = meta
 		o.Tree = tree
 		out = append(out, o)
@@ -52,25 +46,19 @@ func with(have any, more map[string]any) map[string]any {
 // of other managers are the release's own: what Helm itself has made of it. A
 // type of somebody else is a *trouble.
 func (j *job) claim(ctx context.Context, o chart.Object) (force bool, err error) {
-	have, err := j.s.cluster.found(ctx, Ref{APIVersion: o.APIVersion(), Kind: o.Kind(), Name: o.Name()})
+	ref := Ref{APIVersion: o.APIVersion(), Kind: o.Kind(), Name: o.Name()}
+	have, err := j.s.cluster.found(ctx, ref)
 	if err != nil || have == nil {
 		return false, err
 	}
-	name, in := have.GetAnnotations()[ownedName], have.GetAnnotations()[ownedNamespace]
-	reason := "it is there, and no release of Helm has made it"
+	reason := others(have, j.a.Release, j.a.Namespace)
 	switch {
-	case name == j.a.Release && in == j.a.Namespace && have.GetLabels()[ownedLabel] == "Helm":
+	case reason == "":
 		return true, nil
-	case name != "":
-		reason = "it is of release " + name + " in namespace " + in
-	case kube.Made(have):
+	case have.GetAnnotations()[annotationName] == "" && kube.Made(have):
 		return false, nil
 	}
-	object := kube.Name(have)
-	reason = kube.Clean(reason)
-	return false, &trouble{install.Finding{Code: codeConflict, Detail: object + ": " + reason, Fields: map[string]string{
-		"release": j.a.Release, "object": object, "reason": reason,
-	}}}
+	return false, taken(j.a.Release, ref, reason)
 }
 
 // found implements target.

@@ -124,7 +124,7 @@ func TestRealTypes(t *testing.T) {
 	if got := managers(o); got != "airlock Apply" {
 		t.Errorf("the type's spec is of %s", got)
 	}
-	if manifest := stock(t, ns, "get", "manifest", "prod"); !strings.Contains(manifest, "gadgets."+group) || o.GetAnnotations()[ownedName] != "prod" || o.GetAnnotations()[ownedNamespace] != ns {
+	if manifest := stock(t, ns, "get", "manifest", "prod"); !strings.Contains(manifest, "gadgets."+group) || o.GetAnnotations()[annotationName] != "prod" || o.GetAnnotations()[annotationNamespace] != ns {
 		t.Errorf("it is not the release's: %v", o.GetAnnotations())
 	}
 	if !nothing(t, first, in) {
@@ -160,7 +160,7 @@ func TestRealTypesMoved(t *testing.T) {
 	there := makeGadget(t, group, ns)
 	must(t, carry(t, subTypes(group, "1.1.0", "a better gadget"), ""), in)
 	o, says := gadgetType(t, group)
-	if !strings.HasPrefix(says, "a better gadget") || o.GetLabels()[ownedLabel] != "Helm" {
+	if !strings.HasPrefix(says, "a better gadget") || o.GetLabels()[labelManaged] != "Helm" {
 		t.Errorf("it says %.20q, labels %v", says, o.GetLabels())
 	}
 	wantRevisions(t, ns, "1 superseded", "2 deployed")
@@ -195,14 +195,14 @@ func TestRealTypesTaken(t *testing.T) {
 	}
 	ns := box.Namespace(t)
 	apply("helm.test", "helm", map[string]any{
-		"labels": map[string]any{ownedLabel: "Helm"}, "annotations": map[string]any{ownedName: "prod", ownedNamespace: ns},
+		"labels": map[string]any{labelManaged: "Helm"}, "annotations": map[string]any{annotationName: "prod", annotationNamespace: ns},
 	})
 	must(t, carry(t, subTypes("helm.test", "1.0.0", "a gadget"), ""), real(t, ns, nil))
 	if _, says := gadgetType(t, "helm.test"); !strings.HasPrefix(says, "a gadget") {
 		t.Errorf("it says %.20q", says)
 	}
 	for group, metadata := range map[string]map[string]any{
-		"theirs.test": {}, "other.test": {"labels": map[string]any{ownedLabel: "Helm"}, "annotations": map[string]any{ownedName: "prod", ownedNamespace: "elsewhere"}},
+		"theirs.test": {}, "other.test": {"labels": map[string]any{labelManaged: "Helm"}, "annotations": map[string]any{annotationName: "prod", annotationNamespace: "elsewhere"}},
 	} {
 		ns := box.Namespace(t)
 		apply(group, "somebody", metadata)
