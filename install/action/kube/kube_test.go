@@ -447,6 +447,17 @@ func TestRestart(t *testing.T) {
 	if plan, err := (Restart{}).Plan(t.Context(), in); err != nil || plan.Nothing || !strings.Contains(plan.Details[0], "changed since its pods started: settings") {
 		t.Errorf("another content: %+v, %v", plan, err)
 	}
+	// A Secret that is as it was made was there when what needs it started.
+	first := map[string]any{"apiVersion": "v1", "kind": "Secret", "metadata": map[string]any{"name": "settings", "namespace": "n", "creationTimestamp": at.Format(time.RFC3339)}, "data": secret["data"]}
+	for began, want := range map[time.Time]bool{at: true, at.Add(-time.Second): false} {
+		s.Put(first)
+		deployment(s, began, nil)
+		if plan, err := (Restart{}).Plan(t.Context(), in); err != nil || plan.Nothing != want {
+			t.Errorf("made at %s, began at %s: %+v, %v", at, began, plan, err)
+		}
+	}
+	s.Put(secret)
+	deployment(s, at.Add(-time.Second), map[string]any{cluster.AnnotationSecrets: "settings=sha256:0"})
 	// An upgrade has made the pods anew since: the mark is of the old ones.
 	s.Put(map[string]any{
 		"apiVersion": "v1", "kind": "Pod", "metadata": map[string]any{"name": "web-1", "namespace": "n", "labels": map[string]any{"app": "web"}, "creationTimestamp": at.Add(time.Second).Format(time.RFC3339)},

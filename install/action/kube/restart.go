@@ -77,6 +77,10 @@ func beginRestart(ctx context.Context, in install.Input) (*restarting, error) {
 		}
 		w.wait = d
 	}
+	// A part of the step's time is for saying why it was not enough.
+	if deadline, ok := ctx.Deadline(); ok {
+		w.wait = min(w.wait, time.Until(deadline)*3/4)
+	}
 	var err error
 	w.Client, err = w.Open(ctx)
 	return w, err
@@ -209,7 +213,7 @@ func (w *restarting) look(ctx context.Context, name string) (due, error) {
 		}
 		now[secret] = cluster.ContentHash(s)
 		if slices.Contains(names, secret) {
-			hashes[secret], changed[secret] = now[secret], cluster.SecretChanged(s)
+			hashes[secret], changed[secret] = now[secret], changedAt(s)
 		}
 	}
 	out.mark = marks(now)
@@ -224,6 +228,17 @@ func (w *restarting) look(ctx context.Context, name string) (due, error) {
 		out.reason = reason // an upgrade may have made the pods anew since, and left the mark
 	}
 	return out, err
+}
+
+// changedAt is when the content of a Secret last changed: what started after it
+// has read it. Times are known to a second. Of a Secret that is as it was made it
+// is just before that second: what needs it cannot have started without it.
+func changedAt(s *corev1.Secret) time.Time {
+	at, made := cluster.SecretChanged(s), s.CreationTimestamp.Time
+	if at.Sub(made) <= time.Second { // the server writes both, one after the other
+		return made.Add(-time.Nanosecond)
+	}
+	return at
 }
 
 // marks writes hashes as an annotation holds them.
@@ -264,7 +279,7 @@ func (w *restarting) older(ctx context.Context, d *appsv1.Deployment, changed ma
 			continue
 		}
 		for _, name := range slices.Sorted(maps.Keys(changed)) {
-			// All are known to a second: one restart too many is better than one too few.
+			// One restart too many is better than one too few.
 			if !p.CreationTimestamp.After(changed[name]) && (!clock || !began.After(changed[name])) {
 				return fmt.Sprintf("pod %s started before %s changed", p.Name, name), nil
 			}
@@ -321,7 +336,7 @@ func (w *restarting) rollout(ctx context.Context, name string, wait time.Duratio
 	fields := map[string]string{
 		"namespace": w.Namespace, "workload": r.Name, "ready": strconv.Itoa(r.Available), "want": strconv.Itoa(r.Want), "reason": r.Reason,
 	}
-	detail := fmt.Sprintf("deployment %s is not up after %s: %s", r.Name, w.wait, r.Reason)
+	detail := fmt.Sprintf("deployment %s is not up after %s: %s", r.Name, w.wait.Round(time.Second), r.Reason)
 	var reasons []cluster.Reason
 	if r.Selector != "" { // else it has gone meanwhile
 		if reasons, err = w.Why(ctx, w.Namespace, r.Selector); err != nil {
