@@ -40,6 +40,7 @@ type row struct {
 	// registry is where the site's content goes, host/prefix over plain HTTP.
 	registry *manifests.SiteRegistry
 	dryRun   bool
+	timeout  string                   // of each step, "" as in the preset
 	probes   map[string]install.Probe // instead of the program's
 
 	want install.State
@@ -198,6 +199,7 @@ func rowChecklist(t *testing.T, r row) *manifests.Checklist {
 	for _, list := range [][]manifests.Step{item.Steps, item.Probes} {
 		for i := range list {
 			list[i].Retry = nil
+			list[i].Timeout = orDefault(r.timeout, list[i].Timeout)
 		}
 	}
 	item.Needs = []string{"given"}
