@@ -47,7 +47,7 @@ func e2eBundle(t *testing.T, version, chart string, number int64) opened {
 }
 
 const e2eValues = `shared: {serverHostname: "", image: "spacelift-backend:v4.3.0", secretRef: ""}
-server: {secretRef: "", ready: /healthz, fail: false, note: ""}
+server: {secretRef: "", ready: /readiness, fail: false, note: ""}
 drain: {secretRef: "", image: ""}
 ingressV6: {enabled: true}
 ingress: {ingressClassName: "", annotations: {}}
@@ -94,7 +94,28 @@ spec:
         - name: drain
           image: {{ .Values.drain.image | default .Values.shared.image | quote }}
           envFrom: [{secretRef: {name: {{ .Values.shared.secretRef }}}}, {secretRef: {name: {{ .Values.drain.secretRef }}}}]
-          readinessProbe: {httpGet: {path: /healthz, port: 8080}, periodSeconds: 1}
+          startupProbe: {httpGet: {path: /startup, port: 8080}, periodSeconds: 1}
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: spacelift-scheduler}
+spec:
+  selector: {matchLabels: {app: spacelift-scheduler}}
+  template:
+    metadata: {labels: {app: spacelift-scheduler}}
+    spec:
+      serviceAccountName: spacelift-backend
+      terminationGracePeriodSeconds: 1
+      containers:
+        - name: scheduler
+          image: {{ .Values.shared.image | quote }}
+          envFrom: [{secretRef: {name: {{ .Values.shared.secretRef }}}}]
+          startupProbe: {httpGet: {path: /startup, port: 8080}, periodSeconds: 1}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: spacelift-mqtt}
+spec: {selector: {app: spacelift-server}, ports: [{port: 1984, targetPort: 8080}]}
 ---
 apiVersion: v1
 kind: Service

@@ -17,6 +17,7 @@ import (
 	"github.com/airlock-project/airlock/install"
 	"github.com/airlock-project/airlock/manifests"
 	"github.com/airlock-project/airlock/testdata/cluster"
+	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -93,7 +94,7 @@ func TestGitOpsCluster(t *testing.T) {
 	const ns, password = "by-gitops", "password-of-the-puller"
 	looker := box.User(t, "looker", rbacv1.PolicyRule{APIGroups: []string{"*"}, Resources: []string{"*"}, Verbs: []string{"get", "list", "watch"}})
 	r := row{
-		item: "deploy-helm-chart", more: []bundle.Source{rowChart(t)},
+		item: "deploy-helm-chart", more: []bundle.Source{backendChart(t, nil)},
 		inputs: map[string]any{"k8s.namespace": ns, "workers.kind": "docker", "hosts.server": netHost, "pull.username": "puller", "pull.password": password},
 		given:  backendGiven(looker, host, digest),
 	}
@@ -186,16 +187,21 @@ func TestGitOpsCluster(t *testing.T) {
 		t.Fatalf("the password was found %d times, %v", seen, err)
 	}
 	argo := newController(t, box)
+	// Secrets of other rows are given. Pods here start without them, and would be
+	// older.
+	if _, err := box.Clientset.CoreV1().Namespaces().Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: ns}}, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	backendSecrets(t, box, ns)
 	applied := argo.sync(t, tree)
 	for _, want := range []string{"Namespace " + ns, "Deployment spacelift-server", "Deployment spacelift-drain", "ConfigMap ingress"} {
 		if !slices.Contains(applied, want) {
 			t.Errorf("the tree lacks %s: %q", want, applied)
 		}
 	}
-	// Secrets by a person who may; those of other rows are given.
+	// Secrets by a person who may.
 	argo.sync(t, filepath.Join(tree, "secrets"))
-	backendSecrets(t, box, ns)
-	ready(t, box, ns, "spacelift-server", "spacelift-drain")
+	ready(t, box, ns, "spacelift-server", "spacelift-drain", "spacelift-scheduler")
 	passed := map[string]install.State{
 		"create-kubernetes-namespace": install.StatePass, "image-pull-credentials": install.StatePass, "deploy-helm-chart": install.StatePass,
 	}

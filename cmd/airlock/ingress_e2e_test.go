@@ -77,6 +77,7 @@ kind: ClusterRole
 metadata: {name: ingress-stand-in}
 rules:
   - {apiGroups: [networking.k8s.io], resources: [ingresses], verbs: [list]}
+  - {apiGroups: [networking.k8s.io], resources: [ingresses/status], verbs: [patch]}
   - {apiGroups: [""], resources: [services], verbs: [get]}
 ---
 apiVersion: rbac.authorization.k8s.io/v1

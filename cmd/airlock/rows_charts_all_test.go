@@ -15,17 +15,13 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/airlock-project/airlock/bundle"
-	"github.com/airlock-project/airlock/bundle/source/helm"
 	"github.com/airlock-project/airlock/install"
 	probegrpc "github.com/airlock-project/airlock/install/probe/grpc"
-	"github.com/airlock-project/airlock/manifests"
 	"github.com/airlock-project/airlock/testdata/cluster"
-	"github.com/airlock-project/airlock/testdata/fixture"
 	"github.com/airlock-project/airlock/testdata/pki"
 	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/google/go-containerregistry/pkg/registry"
@@ -41,22 +37,6 @@ import (
 )
 
 const standIn = "quay.example/stand/in:v1"
-
-// standChart is a chart of a few files, carried under a name.
-func standChart(t *testing.T, name string, files map[string]string) bundle.Source {
-	t.Helper()
-	dir := t.TempDir()
-	for file, text := range files {
-		path := filepath.Join(dir, "chart", file)
-		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return helm.New(nil, fixture.Spool(t), dir, manifests.Chart{Name: name, Path: "chart"}, fixture.Epoch, nil)
-}
 
 // standDeployment is a template of a Deployment with one pod. A bundle carries
 // each image that a chart names by default; the charts here name one only with
@@ -323,17 +303,12 @@ func (c *chartRows) promex(t *testing.T) {
 
 // gatewayChart is the Spacelift chart; an old one has no gateway.
 func gatewayChart(t *testing.T, old bool) bundle.Source {
-	files := map[string]string{
-		"Chart.yaml":       "apiVersion: v2\nname: spacelift-self-hosted\nversion: 0.62.0\n",
-		"values.yaml":      "shared: {image: \"\"}\nvcsGateway: {enabled: false, ingress: {enabled: true}}\n",
-		"templates/s.yaml": standDeployment("spacelift-server", "{{ .Values.shared.image }}", ""),
-		"templates/d.yaml": standDeployment("spacelift-drain", "{{ .Values.shared.image }}", ""),
-	}
+	more := map[string]string{"values.schema.json": "{}"}
 	if !old {
-		files["templates/g.yaml"] = "{{ if .Values.vcsGateway.enabled }}" + standDeployment("spacelift-vcs-gateway", "{{ .Values.shared.image }}", "") + "{{ end }}"
-		files["templates/i.yaml"] = "{{ if and .Values.vcsGateway.enabled .Values.vcsGateway.ingress.enabled }}apiVersion: networking.k8s.io/v1\nkind: Ingress\nmetadata:\n  name: vcs-gateway\n  annotations: {{ toYaml .Values.vcsGateway.ingress.annotations | nindent 4 }}\nspec:\n  ingressClassName: {{ .Values.vcsGateway.ingress.ingressClassName }}\n  rules: [{host: {{ .Values.vcsGateway.domain }}, http: {paths: [{path: /, pathType: Prefix, backend: {service: {name: g, port: {number: 80}}}}]}}]\n{{ end }}"
+		more["templates/g.yaml"] = "{{ with .Values.vcsGateway }}{{ if .enabled }}" + standDeployment("spacelift-vcs-gateway", "{{ $.Values.shared.image }}", "") + "{{ end }}{{ end }}"
+		more["templates/i.yaml"] = "{{ with .Values.vcsGateway }}{{ if and .enabled .ingress.enabled }}apiVersion: networking.k8s.io/v1\nkind: Ingress\nmetadata:\n  name: vcs-gateway\n  annotations: {{ toYaml .ingress.annotations | nindent 4 }}\nspec:\n  ingressClassName: {{ .ingress.ingressClassName }}\n  rules: [{host: {{ .domain }}, http: {paths: [{path: /, pathType: Prefix, backend: {service: {name: g, port: {number: 80}}}}]}}]\n{{ end }}{{ end }}"
 	}
-	return standChart(t, "spacelift", files)
+	return backendChart(t, more)
 }
 
 // gateway deploys the Spacelift chart with and without a gateway in it.

@@ -574,7 +574,8 @@ func (c *clusterRows) telemetry(t *testing.T) {
 	for _, n := range []string{ns, half} {
 		c.secret(t, n, "spacelift-shared", map[string]any{"OBSERVABILITY_VENDOR": "Disabled", "SERVER_DOMAIN": netHost})
 	}
-	c.backend(t, ns, "spacelift-shared", "spacelift-server", "spacelift-drain")
+	readers := []string{"spacelift-server", "spacelift-drain", "spacelift-scheduler", "spacelift-vcs-gateway"}
+	c.backend(t, ns, "spacelift-shared", readers...)
 	in := map[string]any{"k8s.namespace": ns, "telemetry.vendor": "OpenTelemetry", "telemetry.endpoint": "http://otel.site-a.example:4317"}
 	c.run(t, "telemetry-rollout", in, []row{
 		{name: "good", want: install.StatePass},
@@ -582,8 +583,15 @@ func (c *clusterRows) telemetry(t *testing.T) {
 		{name: "no secret", inputs: map[string]any{"k8s.namespace": bare}, want: install.StateFail, code: "TEL-05", says: []string{"there is no secret", "create-kubernetes-secrets"}},
 		{name: "no deployment", inputs: map[string]any{"k8s.namespace": half}, want: install.StateFail, code: "TEL-06", says: []string{"spacelift-server", "no deployment"}},
 	})
-	d, err := c.Clientset.AppsV1().Deployments(ns).Get(t.Context(), "spacelift-drain", metav1.GetOptions{})
-	if err != nil || d.Spec.Template.Annotations["airlock-project.io/secrets"] == "" {
-		t.Errorf("it was not restarted: %v, %v", d.Spec.Template.Annotations, err)
+	for _, name := range readers {
+		d, err := c.Clientset.AppsV1().Deployments(ns).Get(t.Context(), name, metav1.GetOptions{})
+		if err != nil || d.Spec.Template.Annotations["airlock-project.io/secrets"] == "" {
+			t.Errorf("%s was not restarted: %v, %v", name, d.Spec.Template.Annotations, err)
+		}
 	}
+	// A chart of later versions has no scheduler, and few sites have a gateway.
+	few := c.Namespace(t)
+	c.secret(t, few, "spacelift-shared", map[string]any{"OBSERVABILITY_VENDOR": "Disabled"})
+	c.backend(t, few, "spacelift-shared", "spacelift-server", "spacelift-drain")
+	c.run(t, "telemetry-rollout", in, []row{{name: "without scheduler and gateway", inputs: map[string]any{"k8s.namespace": few}, want: install.StatePass}})
 }

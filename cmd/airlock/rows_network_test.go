@@ -271,6 +271,28 @@ func TestRowObservability(t *testing.T) {
 		{name: "not healthy", inputs: at(netHTTP(t, map[string]string{"/metrics": "spacelift_x 0\n"})), want: install.StateFail, code: "HTTP-02", says: []string{"/health", "404", "log"}},
 		{name: "down", inputs: at("http://" + netClosed(t)), want: install.StateFail, code: "HTTP-01", says: []string{"127.0.0.1", "9953"}},
 	})
+	ca := pki.New(t, "enclave CA")
+	srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Authorization") != "Bearer token-of-the-scraper" {
+			http.Error(w, "Unauthorized", http.StatusUnauthorized)
+			return
+		}
+		_, _ = io.WriteString(w, "controller_runtime_active_workers 0\n")
+	}))
+	srv.TLS = &tls.Config{Certificates: []tls.Certificate{ca.Server(t, []string{"127.0.0.1"})}}
+	srv.StartTLS()
+	t.Cleanup(srv.Close)
+	controller := func(u, token string, trust *pki.Authority) map[string]any {
+		return map[string]any{"observability.controller_url": u, "observability.controller_token": token, "tls.ca_file": trust.File(t)}
+	}
+	netRows(t, "observability", nil, []row{
+		{name: "controller", inputs: controller(srv.URL, "token-of-the-scraper", ca), want: install.StatePass},
+		{name: "controller, other token", inputs: controller(srv.URL, "token-of-somebody-else", ca), want: install.StateFail, code: "MET-02", says: []string{"401", "metrics-reader"}},
+		{name: "controller, without a token", inputs: map[string]any{"observability.controller_url": srv.URL, "tls.ca_file": ca.File(t)}, want: install.StateFail, code: "MET-02", says: []string{"401"}},
+		{name: "controller, not trusted", inputs: controller(srv.URL, "token-of-the-scraper", pki.New(t, "another CA")), want: install.StateFail, code: "MET-04", says: []string{"metricsService.secure"}},
+		{name: "controller, something else", inputs: map[string]any{"observability.controller_url": netHTTP(t, map[string]string{"/metrics": "go_goroutines 8\n"})}, want: install.StateFail, code: "MET-03", says: []string{"controller_runtime_"}},
+		{name: "controller, down", inputs: controller("https://"+netClosed(t), "token-of-the-scraper", ca), want: install.StateFail, code: "MET-01", says: []string{"metricsService.enabled"}},
+	})
 }
 
 // netSpans is a collector that takes everything.

@@ -379,22 +379,27 @@ func TestRowsRightsGitOps(t *testing.T) {
 	}
 }
 
-// backendMirror is a registry that holds the backend's image.
+// backendVersions are those whose image the mirror holds, the same for all.
+var backendVersions = []string{"v4.3.0", "v6.3.0", "v6.4.0"}
+
+// backendMirror is a registry that holds the backend's images.
 func backendMirror(t *testing.T) (host, digest string) {
 	t.Helper()
 	mirror := httptest.NewServer(registry.New(registry.Logger(log.New(io.Discard, "", 0))))
 	t.Cleanup(mirror.Close)
 	host = strings.TrimPrefix(mirror.URL, "http://")
-	ref, err := name.ParseReference(host+"/airlock/spacelift-backend:v4.3.0", name.Insecure)
-	if err != nil {
-		t.Fatal(err)
-	}
 	img, err := random.Image(512, 1)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := remote.Write(ref, img); err != nil {
-		t.Fatal(err)
+	for _, version := range backendVersions {
+		ref, err := name.ParseReference(host+"/airlock/spacelift-backend:"+version, name.Insecure)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := remote.Write(ref, img); err != nil {
+			t.Fatal(err)
+		}
 	}
 	sum, err := img.Digest()
 	if err != nil {
@@ -419,10 +424,14 @@ func backendSecrets(t *testing.T, c *cluster.Cluster, namespaces ...string) {
 
 // backendGiven are the outputs of the rows before those about the cluster.
 func backendGiven(kubeconfig, host, digest string) map[string]any {
+	var images []any
+	for _, version := range backendVersions {
+		images = append(images, map[string]any{
+			"kind": "image", "source": "spacelift-backend:" + version, "sourceDigest": digest, "target": host + "/airlock/spacelift-backend:" + version, "digest": digest,
+		})
+	}
 	return map[string]any{
 		"kubeconfig.file": kubeconfig, "image.backend.repository": host + "/airlock/spacelift-backend", "image.backend.tag": "v4.3.0", "image.backend.digest": digest,
-		"relocation.map": map[string]any{"apiVersion": "airlock/v1", "kind": "RelocationMap", "bundle": "sha256:" + strings.Repeat("b", 64), "target": host, "entries": []any{
-			map[string]any{"kind": "image", "source": "spacelift-backend:v4.3.0", "sourceDigest": digest, "target": host + "/airlock/spacelift-backend:v4.3.0", "digest": digest},
-		}},
+		"relocation.map": map[string]any{"apiVersion": "airlock/v1", "kind": "RelocationMap", "bundle": "sha256:" + strings.Repeat("b", 64), "target": host, "entries": images},
 	}
 }

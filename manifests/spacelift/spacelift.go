@@ -42,20 +42,20 @@ func platforms() []platform {
 	return []platform{
 		{
 			Name: "eks", Title: "Amazon EKS", Kubernetes: true, EC2: true, IngressClass: "spacelift",
-			values: []string{"spacelift", "workerpool-controller"},
+			values: []string{"spacelift", "workerpool-controller", "promex"},
 		},
 		{Name: "ecs", Title: "Amazon ECS", EC2: true},
 		{
 			Name: "gke", Title: "Google GKE", Kubernetes: true, CertManager: true,
-			values: []string{"spacelift", "workerpool-controller", "cert-manager"},
+			values: []string{"spacelift", "workerpool-controller", "promex", "cert-manager"},
 		},
 		{
 			Name: "aks", Title: "Azure AKS", Kubernetes: true, CertManager: true, IngressNginx: true, IngressClass: "nginx",
-			values: []string{"spacelift", "workerpool-controller", "cert-manager", "ingress-nginx"},
+			values: []string{"spacelift", "workerpool-controller", "promex", "cert-manager", "ingress-nginx"},
 		},
 		{
 			Name: "onprem", Title: "your own Kubernetes", Kubernetes: true, CertManager: true, IngressNginx: true, IngressClass: "nginx",
-			values: []string{"spacelift", "workerpool-controller", "cert-manager", "ingress-nginx"},
+			values: []string{"spacelift", "workerpool-controller", "promex", "cert-manager", "ingress-nginx"},
 		},
 	}
 }

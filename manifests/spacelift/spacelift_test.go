@@ -36,7 +36,7 @@ func TestDefinitions(t *testing.T) {
 	runners := []string{ecr + "runner-terraform:latest", ecr + "runner-ansible:latest"}
 	cluster := []string{ecr + "kube-workerpool-controller:v0.0.32", ecr + "promex:v0.7.0"}
 	agent := []string{ecr + "vcs-agent:latest"}
-	ours := []string{"spacelift spacelift-self-hosted v0.62.0", "spacelift-workerpool-controller spacelift-workerpool-controller v0.62.0"}
+	ours := []string{"spacelift spacelift-self-hosted v0.62.0", "spacelift-workerpool-controller spacelift-workerpool-controller v0.62.0", "spacelift-promex spacelift-promex v0.62.0"}
 	cm, nginx := []string{"cert-manager cert-manager v1.19.2"}, []string{"ingress-nginx ingress-nginx 4.15.1"}
 
 	tests := map[string]struct {

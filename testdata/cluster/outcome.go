@@ -30,6 +30,8 @@ const (
 	NeverReady Outcome = "never-ready"
 	// Crash lets containers exit with code 1 again and again.
 	Crash Outcome = "crash"
+	// Restarted lets containers run that have crashed once before.
+	Restarted Outcome = "restarted"
 	// Hang lets containers run that should end, as a Job that never does.
 	Hang Outcome = "hang"
 )
@@ -43,7 +45,7 @@ func outcome(p *corev1.Pod) (Outcome, error) {
 			return Crash, nil
 		}
 		return o, nil
-	case "", NeverReady, Crash, Hang:
+	case "", NeverReady, Crash, Restarted, Hang:
 		return o, nil
 	}
 	return "", fmt.Errorf("annotation %s: unknown outcome %q", OutcomeAnnotation, string(o))

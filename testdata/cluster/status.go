@@ -84,6 +84,11 @@ func (v view) want() state {
 			}}
 			s.RestartCount = 1
 		}
+	case Restarted:
+		return func(s *corev1.ContainerStatus, now metav1.Time) {
+			running(s, now)
+			s.RestartCount = 1
+		}
 	case NeverReady, Hang:
 		return running
 	}

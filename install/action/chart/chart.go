@@ -21,6 +21,7 @@ const (
 	codeImages = "REN-01"
 	codeValues = "REN-02"
 	codeAbsent = "REN-03"
+	codeRefuse = "REN-04"
 )
 
 // Action is chart.render. Its zero value is ready and safe for concurrent use
@@ -33,16 +34,18 @@ type arguments struct {
 	Release     string                   `json:"release"` // default: the chart's own name
 	Namespace   string                   `json:"namespace"`
 	KubeVersion string                   `json:"kube_version"`
-	Values      []map[string]any         `json:"values"` // in order, after the carried ones; a later one wins
+	Base        charts.Base              `json:"base"`   // after the carried values
+	Values      []map[string]any         `json:"values"` // in order, after the base; a later one wins
 	Files       bool                     `json:"files"`  // then the site's values files for no chart in particular
 	Map         *manifests.RelocationMap `json:"map"`    // where the images are
 	Ignore      []string                 `json:"ignore"` // images left as they are
+	Refuse      []charts.Refusal         `json:"refuse"` // what no object may be or hold
 	To          string                   `json:"to"`     // directory below the render directory; default: Chart
 }
 
 // Codes implements install.Coder.
 func (Action) Codes() map[string][]string {
-	return map[string][]string{codeImages: {"chart", "images"}, codeValues: {"chart", "reason"}, codeAbsent: {"chart", "have"}}
+	return map[string][]string{codeImages: {"chart", "images"}, codeValues: {"chart", "reason"}, codeAbsent: {"chart", "have"}, codeRefuse: {"chart", "object", "value", "reason", "fix"}}
 }
 
 // Grounds implements install.Grounder: files in one render directory say nothing
@@ -61,7 +64,8 @@ func (Action) Plan(ctx context.Context, in install.Input) (install.Change, error
 	return plan(ctx, in.Bundle, in)
 }
 
-// Apply renders and writes. Its outputs are render.dir (an absolute path) and
+// Apply renders and writes; what is refused is told first, and nothing is written
+// of it. Its outputs are render.dir (an absolute path) and
 // render.images (the references in the files); a finding for information names
 // the command that applies the files.
 func (Action) Apply(ctx context.Context, in install.Input) (install.Result, error) {
@@ -89,6 +93,10 @@ func plan(ctx context.Context, b charts.Carrier, in install.Input) (install.Chan
 	if finding != nil {
 		return install.Change{}, errors.New(finding.Detail)
 	}
+	findings, refused := a.refused(objects)
+	if refused {
+		return install.Change{}, errors.New(findings[0].Detail)
+	}
 	c := install.Change{Summary: fmt.Sprintf("render chart %s: %d objects into %s", a.Chart, len(objects), a.To)}
 	if a.Map != nil && in.Render != "" {
 		if objects, c.Nothing, err = rendered(in.Render, a, objects); err != nil {
@@ -97,6 +105,9 @@ func plan(ctx context.Context, b charts.Carrier, in install.Input) (install.Chan
 	}
 	for _, ref := range chart.Images(objects) {
 		c.Details = append(c.Details, ref.Image+" in "+ref.Where)
+	}
+	for _, f := range findings {
+		c.Details = append(c.Details, "careful: "+f.Detail)
 	}
 	return c, nil
 }
@@ -155,6 +166,10 @@ func apply(ctx context.Context, b charts.Carrier, in install.Input) (install.Res
 	if finding != nil {
 		return install.Result{Findings: []install.Finding{*finding}}, nil
 	}
+	findings, refused := a.refused(objects)
+	if refused {
+		return install.Result{Findings: findings}, nil
+	}
 	objects, finding, err = relocate(objects, a)
 	if err != nil {
 		return install.Result{}, err
@@ -178,8 +193,24 @@ func apply(ctx context.Context, b charts.Carrier, in install.Input) (install.Res
 	}
 	return install.Result{
 		Outputs: map[string]any{"render.dir": dir, "render.images": images}, Changed: changed,
-		Findings: []install.Finding{{Severity: install.SeverityInfo, Detail: "to apply it: kubectl apply -R -f " + quote(dir)}},
+		Findings: append(findings, install.Finding{Severity: install.SeverityInfo, Detail: "to apply it: kubectl apply -R -f " + quote(dir)}),
 	}, nil
+}
+
+// refused holds the objects against what the step refuses. Findings that only
+// warn keep nothing from being written.
+func (a arguments) refused(objects []chart.Object) (findings []install.Finding, fails bool) {
+	for _, r := range charts.Refuse(objects, a.Refuse) {
+		detail := fmt.Sprintf("chart %s: %s: %s", a.Chart, r.Object, r.Says)
+		if r.Value != "" {
+			detail += fmt.Sprintf(": %q", r.Value)
+		}
+		findings = append(findings, install.Finding{Code: codeRefuse, Severity: r.Severity, Detail: detail, Fields: map[string]string{
+			"chart": a.Chart, "object": r.Object, "value": r.Value, "reason": r.Says, "fix": r.Fix,
+		}})
+		fails = fails || r.Severity == "" || r.Severity == install.SeverityFail
+	}
+	return findings, fails
 }
 
 // quote makes a path one word of a shell's command line.
@@ -199,7 +230,10 @@ func render(ctx context.Context, b charts.Carrier, a arguments, site []install.V
 	if err != nil {
 		return nil, nil, err
 	}
-	values, err := charts.Values(ctx, b, a.Chart, a.Values, site, a.Files)
+	values, err := charts.Values(ctx, b, a.Chart, a.Base, a.Values, site, a.Files)
+	if _, ok := errors.AsType[*charts.ValuesError](err); ok {
+		return nil, &install.Finding{Code: codeValues, Detail: err.Error(), Fields: map[string]string{"chart": a.Chart, "reason": err.Error()}}, nil
+	}
 	if err != nil {
 		return nil, nil, err
 	}

@@ -209,6 +209,89 @@ func TestFindings(t *testing.T) {
 	}
 }
 
+// TestBase: a file that another tool made lies under what the checklist says, and
+// what is dropped of it is not there.
+func TestBase(t *testing.T) {
+	base := filepath.Join(t.TempDir(), "helm-values.yaml")
+	write := func(text string) {
+		t.Helper()
+		if err := os.WriteFile(base, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("image: backend:v1\nreplicas: 7\nnested: {a: {keep: 1, go: 2}}\n")
+	with := map[string]any{"base": map[string]any{"file": base, "drop": []any{[]any{"replicas"}, []any{"nested", "a", "go"}, []any{"nothing", "there"}}}}
+	in := input(t, with)
+	res, err := apply(t.Context(), newBundle(t), in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if text := readAll(t, res.Outputs["render.dir"].(string)); !strings.Contains(text, "replicas: 3") {
+		t.Errorf("what is dropped counts:\n%s", text)
+	}
+	with["values"] = []any{map[string]any{"replicas": int64(5)}}
+	delete(with["base"].(map[string]any), "drop")
+	in = input(t, with)
+	if res, err = apply(t.Context(), newBundle(t), in); err != nil || !strings.Contains(readAll(t, res.Outputs["render.dir"].(string)), "replicas: 5") {
+		t.Errorf("the checklist is not over the base: %+v, %v", res, err)
+	}
+	for name, text := range map[string]string{"no YAML": "a: [", "no map": "- a", "large": strings.Repeat("#", 2<<20)} {
+		write(text)
+		res, err := apply(t.Context(), newBundle(t), input(t, with))
+		if err != nil || len(res.Findings) != 1 || res.Findings[0].Code != "REN-02" || !strings.Contains(res.Findings[0].Detail, base) {
+			t.Errorf("%s: %+v, %v", name, res.Findings, err)
+		}
+	}
+}
+
+// TestRefused: what must not be is told before anything is written.
+func TestRefused(t *testing.T) {
+	rule := func(more map[string]any) []any {
+		r := map[string]any{"says": "it leads outside", "fix": "take it away"}
+		maps.Copy(r, more)
+		return []any{r}
+	}
+	for name, c := range map[string]struct {
+		rule          map[string]any
+		object, value string // "" if nothing is refused
+	}{
+		"a text":               {map[string]any{"kind": "Deployment", "match": "^quay.io/a/"}, "Deployment/prod", "quay.io/a/"},
+		"a text of a kind":     {map[string]any{"kind": "ConfigMap", "match": "quay"}, "ConfigMap/conf", "quay"},
+		"all right":            {map[string]any{"match": "quay", "not": []any{"quay.io/a/proxy:2"}}, "", ""},
+		"an object":            {map[string]any{"kind": "ConfigMap", "name": "conf"}, "ConfigMap/conf", ""},
+		"another object":       {map[string]any{"kind": "Secret", "name": "conf"}, "", ""},
+		"does not apply":       {map[string]any{"when": false, "match": "quay"}, "", ""},
+		"no such annotation":   {map[string]any{"annotation": "a", "match": "quay"}, "", ""},
+		"another one's object": {map[string]any{"kind": "ConfigMap", "name": "other", "match": "quay"}, "", ""},
+	} {
+		in := input(t, map[string]any{"refuse": rule(c.rule)})
+		res, err := apply(t.Context(), newBundle(t), in)
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		if _, err := os.Stat(in.Render); c.object != "" && !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("%s: something was written: %v", name, err)
+		}
+		f := res.Findings[0]
+		if c.object == "" && f.Code != "" || c.object != "" && (f.Code != "REN-04" || f.Fields["object"] != c.object || f.Fields["value"] != c.value || f.Fields["fix"] != "take it away") {
+			t.Errorf("%s: %+v", name, f)
+		}
+	}
+	res, err := apply(t.Context(), newBundle(t), input(t, map[string]any{"refuse": rule(map[string]any{"match": "quay", "severity": "warn"})}))
+	if err != nil || len(res.Findings) != 3 || res.Findings[0].Severity != install.SeverityWarn || res.Outputs["render.dir"] == nil {
+		t.Errorf("a warning keeps it from being written: %+v, %v", res, err)
+	}
+	for name, more := range map[string]map[string]any{"no expression": {"match": "("}, "everything": {"kind": "Secret"}, "no reason": {"match": "a", "says": ""}, "unknown": {"match": "a", "colour": "red"}} {
+		if _, err := apply(t.Context(), newBundle(t), input(t, map[string]any{"refuse": rule(more)})); err == nil {
+			t.Errorf("%s is accepted", name)
+		}
+	}
+	if _, err := plan(t.Context(), newBundle(t), input(t, map[string]any{"refuse": rule(map[string]any{"match": "quay"})})); err == nil || !strings.Contains(err.Error(), "leads outside") {
+		t.Errorf("a plan: %v", err)
+	}
+}
+
 func TestIgnoredImageStays(t *testing.T) {
 	in := input(t, map[string]any{"values": []any{map[string]any{"image": "other.example.com/x:1"}}, "ignore": []any{"other.example.com/x:1"}})
 	res, err := apply(t.Context(), newBundle(t), in)

@@ -62,7 +62,8 @@ type arguments struct {
 	Release         string                   `json:"release"` // default: Chart
 	Namespace       string                   `json:"namespace"`
 	CreateNamespace bool                     `json:"create_namespace"`
-	Values          []map[string]any         `json:"values"` // in order, after the carried ones; a later one wins
+	Base            charts.Base              `json:"base"`   // after the carried values
+	Values          []map[string]any         `json:"values"` // in order, after the base; a later one wins
 	Files           bool                     `json:"files"`  // then the site's values files for no chart in particular
 	Map             *manifests.RelocationMap `json:"map"`    // where the images are
 	Ignore          []string                 `json:"ignore"` // images left as they are
@@ -71,6 +72,7 @@ type arguments struct {
 	AllowDowngrade  bool                     `json:"allow_downgrade"`
 	ForceCRDs       bool                     `json:"force_crds"` // take fields of CRDs over from other managers
 	Codes           map[string]string        `json:"codes"`      // HELM-09: ING-03
+	Classes         kube.Causes              `json:"classes"`    // what a crash is, by the log; the first that matches counts
 
 	timeout time.Duration // 0: as much as the step has
 }

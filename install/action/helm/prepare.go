@@ -65,7 +65,10 @@ func prepare(ctx context.Context, b charts.Carrier, a arguments, site []install.
 	if err != nil {
 		return nil, err
 	}
-	files, err := charts.Values(ctx, b, a.Chart, a.Values, site, a.Files)
+	files, err := charts.Values(ctx, b, a.Chart, a.Base, a.Values, site, a.Files)
+	if _, ok := errors.AsType[*charts.ValuesError](err); ok {
+		return nil, p.badValues(err)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -39,7 +39,7 @@ func (j *job) reasons(ctx context.Context, s *session, said string) []install.Fi
 	var out []install.Finding
 	var told []string
 	for _, w := range list {
-		for _, f := range w.findings(j.a.Release) {
+		for _, f := range w.findings(j.a.Release, j.a.Classes) {
 			// Replicas fail alike.
 			alike := strings.Join([]string{f.Code, f.Fields["workload"], f.Fields["container"], f.Fields["image"]}, " ")
 			if !slices.Contains(told, alike) && len(out) < maxFindings {
@@ -56,7 +56,7 @@ func (j *job) reasons(ctx context.Context, s *session, said string) []install.Fi
 }
 
 // findings are a workload's reasons under their codes.
-func (w workload) findings(release string) []install.Finding {
+func (w workload) findings(release string, causes kube.Causes) []install.Finding {
 	if len(w.Pods) == 0 {
 		return []install.Finding{w.unready(release, w.Reason, w.Name+": "+w.Reason)}
 	}
@@ -73,6 +73,9 @@ func (w workload) findings(release string) []install.Finding {
 		if len(r.Log) > 0 {
 			detail += "\nlog:\n  " + strings.Join(r.Log, "\n  ")
 			reason += ": " + r.Log[len(r.Log)-1]
+			if kind, text := causes.Ended(r); kind != "" {
+				reason = text
+			}
 		}
 		code := map[kube.Class]string{kube.ClassPull: codePull, kube.ClassConfig: codeConfig, kube.ClassCrash: codeCrash}[r.Class]
 		if code == "" {

@@ -447,9 +447,65 @@ func TestRestart(t *testing.T) {
 	if plan, err := (Restart{}).Plan(t.Context(), in); err != nil || plan.Nothing || !strings.Contains(plan.Details[0], "changed since its pods started: settings") {
 		t.Errorf("another content: %+v, %v", plan, err)
 	}
+	// A Secret that is as it was made was there when what needs it started.
+	first := map[string]any{"apiVersion": "v1", "kind": "Secret", "metadata": map[string]any{"name": "settings", "namespace": "n", "creationTimestamp": at.Format(time.RFC3339)}, "data": secret["data"]}
+	for began, want := range map[time.Time]bool{at: true, at.Add(-time.Second): false} {
+		s.Put(first)
+		deployment(s, began, nil)
+		if plan, err := (Restart{}).Plan(t.Context(), in); err != nil || plan.Nothing != want {
+			t.Errorf("made at %s, began at %s: %+v, %v", at, began, plan, err)
+		}
+	}
+	s.Put(secret)
+	deployment(s, at.Add(-time.Second), map[string]any{cluster.AnnotationSecrets: "settings=sha256:0"})
+	// An upgrade has made the pods anew since: the mark is of the old ones.
+	s.Put(map[string]any{
+		"apiVersion": "v1", "kind": "Pod", "metadata": map[string]any{"name": "web-1", "namespace": "n", "labels": map[string]any{"app": "web"}, "creationTimestamp": at.Add(time.Second).Format(time.RFC3339)},
+		"status": map[string]any{"containerStatuses": []any{map[string]any{"name": "c", "state": map[string]any{"running": map[string]any{"startedAt": at.Add(-time.Second).Format(time.RFC3339)}}}}},
+	})
+	if plan, err := (Restart{}).Plan(t.Context(), in); err != nil || !plan.Nothing {
+		t.Errorf("made anew: %+v, %v", plan, err)
+	}
+	in.With["optional"] = []any{"nothing"}
+	res, err = Restart{}.Apply(t.Context(), in)
+	check(t, "an optional one is not there", Restart{}, res, err)
 	in.With["deployments"] = []any{"nothing"}
 	res, err = Restart{}.Apply(t.Context(), in)
 	check(t, "nothing there", Restart{}, res, err, "RST-01")
+}
+
+// TestRestartInOrder: what does not come up stops the rest, and people are told
+// before.
+func TestRestartInOrder(t *testing.T) {
+	s := kubetest.Start(t)
+	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	s.Put(map[string]any{"apiVersion": "v1", "kind": "Secret", "metadata": map[string]any{"name": "settings", "namespace": "n", "creationTimestamp": at.Format(time.RFC3339)}, "data": map[string]any{"A": ""}})
+	deployment(s, at.Add(-time.Hour), nil)
+	stuck := s.Object("/apis/apps/v1/namespaces/n/deployments/web")
+	raw, err := json.Marshal(stuck)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var second map[string]any
+	if err := json.Unmarshal(raw, &second); err != nil {
+		t.Fatal(err)
+	}
+	second["metadata"].(map[string]any)["name"] = "worker"
+	stuck["status"] = map[string]any{"observedGeneration": 1, "replicas": 1, "updatedReplicas": 1}
+	s.Put(stuck, second)
+	var told install.Change
+	in := install.Input{Announce: func(c install.Change) { told = c }, With: map[string]any{"kubeconfig": s.Kubeconfig, "namespace": "n", "deployments": []any{"web"}, "optional": []any{"worker"}, "wait": "1ms"}}
+	res, err := Restart{}.Apply(t.Context(), in)
+	check(t, "stuck", Restart{}, res, err, "RST-01")
+	if !res.Changed || len(told.Details) != 2 || !strings.Contains(told.Details[1], "worker") {
+		t.Errorf("%+v, told %+v", res, told)
+	}
+	for name, want := range map[string]bool{"web": true, "worker": false} {
+		raw, err := json.Marshal(s.Object("/apis/apps/v1/namespaces/n/deployments/" + name))
+		if err != nil || strings.Contains(string(raw), cluster.AnnotationRestarted) != want {
+			t.Errorf("%s is restarted, or not: %s, %v", name, raw, err)
+		}
+	}
 }
 
 // TestRestartStuck: time is up, and the pods say why.

@@ -11,7 +11,6 @@ import (
 	"github.com/airlock-project/airlock/bundle/chart"
 	"github.com/airlock-project/airlock/install"
 	cluster "github.com/airlock-project/airlock/install/internal/kube"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
@@ -157,18 +156,17 @@ func (Restart) Held(ctx context.Context, in install.Input, _ []install.Manifest)
 		return install.Holding{Result: res}, err
 	}
 	var h install.Holding
-	for _, name := range w.Deployments {
-		d, err := w.look(ctx, name)
-		if apierrors.IsNotFound(err) {
-			h.Waits = append(h.Waits, "Deployment "+w.Namespace+"/"+name)
-			continue
-		}
-		if err != nil {
-			h.Result, err = w.failed(err)
-			return h, err
-		}
+	list, missing, err := w.survey(ctx)
+	if err != nil {
+		h.Result, err = w.failed(err)
+		return h, err
+	}
+	for _, name := range missing {
+		h.Waits = append(h.Waits, "Deployment "+w.Namespace+"/"+name)
+	}
+	for _, d := range list {
 		if d.reason != "" {
-			h.Waits = append(h.Waits, fmt.Sprintf("Deployment %s/%s (to be restarted: %s)", w.Namespace, name, d.reason))
+			h.Waits = append(h.Waits, fmt.Sprintf("Deployment %s/%s (to be restarted: %s)", w.Namespace, d.name, d.reason))
 		}
 	}
 	return h, nil

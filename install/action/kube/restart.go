@@ -26,17 +26,21 @@ const codeRollout = "RST-01"
 const defaultRollout = 10 * time.Minute
 
 // Restart is the action k8s.restart: deployments whose pods run with older
-// content of their Secrets get new pods, one after the other as their strategy
-// says. Where none does, nothing happens. Its zero value is ready and safe for
-// concurrent use.
+// content of their Secrets get new pods, in the order in which they are named.
+// Each has to be up before the next one's turn, so that settings which the first
+// does not start with leave the others as they are. Where no pod is older,
+// nothing happens. Its zero value is ready and safe for concurrent use.
 type Restart struct{}
 
 type restartArguments struct {
 	cluster.Access
 	Namespace   string   `json:"namespace"`
 	Deployments []string `json:"deployments"`
-	Secrets     []string `json:"secrets"` // default: those that a deployment's environment comes from
-	Wait        string   `json:"wait"`    // for the new pods; default 10m
+	Optional    []string `json:"optional"` // further ones, that need not be there
+	Secrets     []string `json:"secrets"`  // default: those that a deployment's environment comes from
+	Wait        string   `json:"wait"`     // for all new pods; default 10m
+
+	Classes cluster.Causes `json:"classes"` // what a crash is, by the log; the first that matches counts
 }
 
 // Codes implements install.Coder.
@@ -73,6 +77,10 @@ func beginRestart(ctx context.Context, in install.Input) (*restarting, error) {
 		}
 		w.wait = d
 	}
+	// A part of the step's time is for saying why it was not enough.
+	if deadline, ok := ctx.Deadline(); ok {
+		w.wait = min(w.wait, time.Until(deadline)*3/4)
+	}
 	var err error
 	w.Client, err = w.Open(ctx)
 	return w, err
@@ -84,60 +92,95 @@ func (Restart) Plan(ctx context.Context, in install.Input) (install.Change, erro
 	if err != nil {
 		return install.Change{}, err
 	}
-	c := install.Change{Summary: "no pod runs with older secrets", Nothing: true}
-	for _, name := range w.Deployments {
-		d, err := w.look(ctx, name)
-		if apierrors.IsNotFound(err) {
-			c.Nothing = false
-			c.Details = append(c.Details, "there is no deployment "+name+" yet")
-			continue
-		}
-		if err != nil {
-			return install.Change{}, err
-		}
-		if d.reason != "" {
-			c.Nothing = false
-			c.Details = append(c.Details, "restart deployment "+name+": "+d.reason)
-		}
+	list, missing, err := w.survey(ctx)
+	if err != nil {
+		return install.Change{}, err
 	}
-	if !c.Nothing {
-		c.Summary = "restart deployments of " + w.Namespace
-	}
-	return c, nil
+	return w.change(list, missing), nil
 }
 
-// Apply restarts those that need it and waits until all deployments are up.
+// survey looks at all deployments, in order. missing are those that have to be
+// there and are not.
+func (w *restarting) survey(ctx context.Context) (list []due, missing []string, err error) {
+	for i, name := range slices.Concat(w.Deployments, w.Optional) {
+		d, err := w.look(ctx, name)
+		switch {
+		case apierrors.IsNotFound(err) && i < len(w.Deployments):
+			missing = append(missing, name)
+		case apierrors.IsNotFound(err):
+		case err != nil:
+			return nil, nil, err
+		default:
+			list = append(list, d)
+		}
+	}
+	return list, missing, nil
+}
+
+// change is what a survey comes to, for people.
+func (w *restarting) change(list []due, missing []string) install.Change {
+	c := install.Change{Summary: "no pod runs with older secrets"}
+	for _, name := range missing {
+		c.Details = append(c.Details, "there is no deployment "+name+" yet")
+	}
+	for _, d := range list {
+		if d.reason != "" {
+			c.Details = append(c.Details, "restart deployment "+d.name+": "+d.reason)
+		}
+	}
+	if c.Nothing = len(c.Details) == 0; !c.Nothing {
+		c.Summary = "restart deployments of " + w.Namespace
+	}
+	return c
+}
+
+// Apply restarts those that need it, each when the one before is up, and waits
+// until all are.
 func (Restart) Apply(ctx context.Context, in install.Input) (install.Result, error) {
 	w, err := beginRestart(ctx, in)
 	if err != nil {
 		return w.failed(err)
 	}
-	var res install.Result
-	for _, name := range w.Deployments {
-		d, err := w.look(ctx, name)
-		if apierrors.IsNotFound(err) {
-			res.Findings = append(res.Findings, w.Report(codeRollout, "there is no deployment "+name+" in "+w.Namespace, map[string]string{
-				"namespace": w.Namespace, "workload": name, "ready": "0", "want": "1",
-			}))
-			continue
-		}
-		if err == nil && d.reason != "" {
-			res.Changed = true
-			err = w.restart(ctx, d)
-		}
-		if err != nil {
-			return w.failed(err)
-		}
-	}
-	if len(res.Findings) > 0 {
-		return res, nil
-	}
-	findings, err := w.rollout(ctx)
+	list, missing, err := w.survey(ctx)
 	if err != nil {
 		return w.failed(err)
 	}
-	res.Findings = findings
+	var res install.Result
+	for _, name := range missing {
+		res.Findings = append(res.Findings, w.Report(codeRollout, "there is no deployment "+name+" in "+w.Namespace, map[string]string{
+			"namespace": w.Namespace, "workload": name, "ready": "0", "want": "1",
+		}))
+	}
+	if len(missing) > 0 {
+		return res, nil
+	}
+	if c := w.change(list, nil); !c.Nothing && in.Announce != nil {
+		in.Announce(c)
+	}
+	end := time.Now().Add(w.wait)
+	for _, d := range list {
+		if d.reason != "" {
+			if err := w.restart(ctx, d); err != nil {
+				return w.ended(res.Changed, nil, err)
+			}
+			res.Changed = true
+		}
+		findings, err := w.rollout(ctx, d.name, time.Until(end))
+		if err != nil || len(findings) > 0 {
+			return w.ended(res.Changed, findings, err)
+		}
+	}
 	return res, nil
+}
+
+// ended is the result of a run that stops before the last deployment.
+func (w *restarting) ended(changed bool, findings []install.Finding, err error) (install.Result, error) {
+	res := install.Result{Findings: findings}
+	if err != nil {
+		res, err = w.failed(err)
+	}
+	res.Changed = changed
+	return res, err
 }
 
 func (w *restarting) failed(err error) (install.Result, error) {
@@ -159,7 +202,7 @@ func (w *restarting) look(ctx context.Context, name string) (due, error) {
 	if len(names) == 0 {
 		names = all
 	}
-	marked, hashes, changed := make(map[string]string), make(map[string]string), make(map[string]time.Time)
+	now, hashes, changed := make(map[string]string), make(map[string]string), make(map[string]time.Time)
 	for _, secret := range slices.Compact(slices.Sorted(slices.Values(slices.Concat(names, all)))) {
 		s, err := w.Clientset().CoreV1().Secrets(w.Namespace).Get(ctx, secret, metav1.GetOptions{})
 		if apierrors.IsNotFound(err) {
@@ -168,18 +211,34 @@ func (w *restarting) look(ctx context.Context, name string) (due, error) {
 		if err != nil {
 			return due{}, fmt.Errorf("read secret %s/%s: %w", w.Namespace, secret, w.Explain(err))
 		}
-		marked[secret] = cluster.ContentHash(s)
+		now[secret] = cluster.ContentHash(s)
 		if slices.Contains(names, secret) {
-			hashes[secret], changed[secret] = marked[secret], cluster.SecretChanged(s)
+			hashes[secret], changed[secret] = now[secret], changedAt(s)
 		}
 	}
-	out.mark = marks(marked)
-	if old, ok := d.Spec.Template.Annotations[cluster.AnnotationSecrets]; ok {
-		out.reason = differs(old, hashes)
-		return out, nil
+	out.mark = marks(now)
+	old, marked := d.Spec.Template.Annotations[cluster.AnnotationSecrets]
+	if marked {
+		if out.reason = differs(old, hashes); out.reason == "" {
+			return out, nil
+		}
 	}
-	out.reason, err = w.older(ctx, d, changed)
+	reason, err := w.older(ctx, d, changed, !marked)
+	if !marked || reason == "" {
+		out.reason = reason // an upgrade may have made the pods anew since, and left the mark
+	}
 	return out, err
+}
+
+// changedAt is when the content of a Secret last changed: what started after it
+// has read it. Times are known to a second. Of a Secret that is as it was made it
+// is just before that second: what needs it cannot have started without it.
+func changedAt(s *corev1.Secret) time.Time {
+	at, made := cluster.SecretChanged(s), s.CreationTimestamp.Time
+	if at.Sub(made) <= time.Second { // the server writes both, one after the other
+		return made.Add(-time.Nanosecond)
+	}
+	return at
 }
 
 // marks writes hashes as an annotation holds them.
@@ -205,8 +264,10 @@ func differs(old string, hashes map[string]string) string {
 	return "changed since its pods started: " + strings.Join(out, ", ")
 }
 
-// older finds a pod that started before a secret changed.
-func (w *restarting) older(ctx context.Context, d *appsv1.Deployment, changed map[string]time.Time) (string, error) {
+// older finds a pod that may have started before a secret changed. What was made
+// after it, by the server's own clock, has not; nor, where clock is set, has what
+// started after it by the clock of its node.
+func (w *restarting) older(ctx context.Context, d *appsv1.Deployment, changed map[string]time.Time, clock bool) (string, error) {
 	pods, err := w.Clientset().CoreV1().Pods(w.Namespace).List(ctx, metav1.ListOptions{LabelSelector: metav1.FormatLabelSelector(d.Spec.Selector), Limit: 500})
 	if err != nil {
 		return "", fmt.Errorf("list pods of %s: %w", w.Namespace, w.Explain(err))
@@ -218,8 +279,8 @@ func (w *restarting) older(ctx context.Context, d *appsv1.Deployment, changed ma
 			continue
 		}
 		for _, name := range slices.Sorted(maps.Keys(changed)) {
-			// Both are known to a second: one restart too many is better than one too few.
-			if !began.After(changed[name]) {
+			// One restart too many is better than one too few.
+			if !p.CreationTimestamp.After(changed[name]) && (!clock || !began.After(changed[name])) {
 				return fmt.Sprintf("pod %s started before %s changed", p.Name, name), nil
 			}
 		}
@@ -261,44 +322,37 @@ func (w *restarting) restart(ctx context.Context, d due) error {
 	return nil
 }
 
-// rollout waits for all deployments together.
-func (w *restarting) rollout(ctx context.Context) ([]install.Finding, error) {
-	var open []cluster.Rollout
-	err := poll(ctx, w.wait, func() (bool, error) {
-		open = nil
-		for _, name := range w.Deployments {
-			r, err := w.Rollout(ctx, cluster.KindDeployment, w.Namespace, name)
-			if err != nil {
-				return true, err
-			}
-			if !r.Done {
-				open = append(open, r)
-			}
-		}
-		return len(open) == 0, nil
+// rollout waits until a deployment is up, and says why it is not.
+func (w *restarting) rollout(ctx context.Context, name string, wait time.Duration) ([]install.Finding, error) {
+	var r cluster.Rollout
+	err := poll(ctx, max(wait, time.Millisecond), func() (bool, error) {
+		var err error
+		r, err = w.Rollout(ctx, cluster.KindDeployment, w.Namespace, name)
+		return r.Done, err
 	})
-	if err != nil || len(open) == 0 {
+	if err != nil || r.Done {
 		return nil, err
 	}
-	var out []install.Finding
-	for _, r := range open {
-		fields := map[string]string{
-			"namespace": w.Namespace, "workload": r.Name, "ready": strconv.Itoa(r.Available), "want": strconv.Itoa(r.Want), "reason": r.Reason,
-		}
-		detail := fmt.Sprintf("deployment %s is not up after %s: %s", r.Name, w.wait, r.Reason)
-		reasons, err := w.Why(ctx, w.Namespace, r.Selector)
-		if err != nil {
+	fields := map[string]string{
+		"namespace": w.Namespace, "workload": r.Name, "ready": strconv.Itoa(r.Available), "want": strconv.Itoa(r.Want), "reason": r.Reason,
+	}
+	detail := fmt.Sprintf("deployment %s is not up after %s: %s", r.Name, w.wait.Round(time.Second), r.Reason)
+	var reasons []cluster.Reason
+	if r.Selector != "" { // else it has gone meanwhile
+		if reasons, err = w.Why(ctx, w.Namespace, r.Selector); err != nil {
 			return nil, err
 		}
-		if len(reasons) > 0 {
-			why := reasons[0]
-			fields["pod"], fields["image"], fields["reason"] = why.Pod, why.Image, why.String()
-			detail += "; " + why.String()
-			if len(why.Log) > 0 {
-				detail += "; its log ends: " + strings.Join(why.Log, " | ")
-			}
-		}
-		out = append(out, w.Report(codeRollout, detail, fields))
 	}
-	return out, nil
+	if len(reasons) > 0 {
+		why := reasons[0]
+		fields["pod"], fields["image"], fields["reason"] = why.Pod, why.Image, why.String()
+		detail += "; " + why.String()
+		if len(why.Log) > 0 {
+			detail += "; its log ends: " + strings.Join(why.Log, " | ")
+		}
+		if kind, text := w.Classes.Ended(why); kind != "" {
+			fields["reason"] = text
+		}
+	}
+	return []install.Finding{w.Report(codeRollout, detail, fields)}, nil
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/airlock-project/airlock/install"
 	cluster "github.com/airlock-project/airlock/install/internal/kube"
 	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -36,6 +37,7 @@ type ingressArguments struct {
 	Controller string            `json:"controller"` // that the class has to name
 	Host       string            `json:"host"`       // try an Ingress for it
 	Namespace  string            `json:"namespace"`  // of that Ingress; default is the cluster's
+	Addressed  bool              `json:"addressed"`  // with name: its controller has given it an address
 	Service    *ingressService   `json:"service"`    // of the controller, that a load balancer gives an address
 	Address    string            `json:"address"`    // that it should have
 	Limits     map[string]string `json:"limits"`     // controller: how large a body it takes by default
@@ -76,6 +78,8 @@ func (Ingress) Run(ctx context.Context, in install.Input) (install.Result, error
 	switch {
 	case (a.Class == "") == (a.Name == ""):
 		return install.Result{}, errors.New("want the class of an ingress controller, or the name of an Ingress")
+	case a.Addressed && a.Name == "":
+		return install.Result{}, errors.New("want the name of the Ingress that has an address")
 	case a.Name != "" && (a.Host == "" || a.Namespace == ""):
 		return install.Result{}, errors.New("with name want host and namespace too")
 	case a.Request != nil && a.Host == "":
@@ -243,15 +247,29 @@ func (a ingressArguments) leads(ctx context.Context, c *cluster.Client) ([]insta
 		return report("it is for [" + strings.Join(hosts, ", ") + "]"), nil
 	}
 	if o.Spec.IngressClassName == nil {
-		return nil, nil
+		return a.reachable(o), nil
 	}
 	class := *o.Spec.IngressClassName
-	_, err = c.Clientset().NetworkingV1().IngressClasses().Get(ctx, class, metav1.GetOptions{})
-	if apierrors.IsNotFound(err) {
+	// Listed, as elsewhere: who may list classes need not be given more.
+	classes, err := c.Clientset().NetworkingV1().IngressClasses().List(ctx, metav1.ListOptions{Limit: 100})
+	if err != nil {
+		return nil, fmt.Errorf("list ingressclasses: %w", c.Explain(err))
+	}
+	if !slices.ContainsFunc(classes.Items, func(k networkingv1.IngressClass) bool { return k.Name == class }) {
 		return report("its IngressClass " + cluster.Clean(class) + " does not exist"), nil
 	}
-	if err != nil {
-		return nil, fmt.Errorf("read ingressclass %s: %w", class, c.Explain(err))
+	return a.reachable(o), nil
+}
+
+// reachable wants the address that a controller gives an Ingress.
+func (a ingressArguments) reachable(o *networkingv1.Ingress) []install.Finding {
+	if !a.Addressed || slices.ContainsFunc(o.Status.LoadBalancer.Ingress, func(i networkingv1.IngressLoadBalancerIngress) bool { return i.IP != "" || i.Hostname != "" }) {
+		return nil
 	}
-	return nil, nil
+	class := "the default one"
+	if o.Spec.IngressClassName != nil {
+		class = *o.Spec.IngressClassName
+	}
+	const reason = "no controller has given it an address"
+	return []install.Finding{a.Report(codePending, "Ingress "+a.Namespace+"/"+a.Name+": "+reason, map[string]string{"class": class, "service": a.Name, "address": "none", "reason": reason})}
 }

@@ -183,6 +183,22 @@ func TestRBACNamed(t *testing.T) {
 	}
 }
 
+// TestIngressAddressed: a controller has given the Ingress an address, or not.
+func TestIngressAddressed(t *testing.T) {
+	s := kubetest.Start(t)
+	route := func(name string, addresses ...any) map[string]any {
+		return map[string]any{
+			"apiVersion": "networking.k8s.io/v1", "kind": "Ingress", "metadata": map[string]any{"name": name, "namespace": "n"},
+			"spec": map[string]any{"rules": []any{map[string]any{"host": "a.example"}}}, "status": map[string]any{"loadBalancer": map[string]any{"ingress": addresses}},
+		}
+	}
+	s.Put(route("new"), route("ip", map[string]any{"ip": "192.0.2.1"}), route("name", map[string]any{"hostname": "lb.example"}))
+	for name, want := range map[string][]string{"new": {"ING-02"}, "ip": nil, "name": nil} {
+		res, err := Ingress{}.Run(t.Context(), install.Input{With: map[string]any{"kubeconfig": s.Kubeconfig, "name": name, "namespace": "n", "host": "a.example", "addressed": true}})
+		check(t, name, Ingress{}, res, err, want...)
+	}
+}
+
 // TestIngressNamed: an Ingress that is there leads a host somewhere, or not.
 func TestIngressNamed(t *testing.T) {
 	s := kubetest.Start(t)

@@ -80,14 +80,20 @@ func loadLayer(ctx context.Context, b Carrier, name string, layer bundle.Descrip
 }
 
 // Values lists what a chart is rendered with, in the order in which it is
-// merged, a later one wins: what the bundle carries for it, what the step says,
-// and last what the site gave on the command line: files for this chart by name,
-// and, where main is set, those for no chart in particular.
-func Values(ctx context.Context, b Carrier, name string, step []map[string]any, site []install.ValuesFile, main bool) ([]chart.ValuesFile, error) {
+// merged, a later one wins: what the bundle carries for it, what another tool
+// made for the site, what the step says, and last what the site gave on the
+// command line: files for this chart by name, and, where main is set, those for
+// no chart in particular. A base that cannot be read is a *ValuesError.
+func Values(ctx context.Context, b Carrier, name string, base Base, step []map[string]any, site []install.ValuesFile, main bool) ([]chart.ValuesFile, error) {
 	out, err := carried(ctx, b, name)
 	if err != nil {
 		return nil, err
 	}
+	made, err := base.values()
+	if err != nil {
+		return nil, err
+	}
+	out = append(out, made...)
 	for i, v := range step {
 		own, err := json.Marshal(v) // JSON is YAML
 		if err != nil {

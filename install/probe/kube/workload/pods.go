@@ -76,7 +76,7 @@ func (w *work) reason(r cluster.Reason, more map[string]string) {
 	text := strings.TrimPrefix(r.Reason+": "+r.Message, ": ")
 	kind := ""
 	if r.Class == cluster.ClassCrash {
-		kind, text = w.crash(r)
+		kind, text = w.Classes.Ended(r)
 	}
 	detail := r.String()
 	if len(r.Log) > 0 {
@@ -86,22 +86,6 @@ func (w *work) reason(r cluster.Reason, more map[string]string) {
 		"pod": r.Pod, "container": r.Container, "image": r.Image, "reason": text,
 		"events": strings.Join(r.Events, "; "), "log": strings.Join(r.Log, " | "), "class": kind,
 	}))
-}
-
-// crash says what a container ended with: what its log says it is, and the line
-// that says so, or else the last one.
-func (w *work) crash(r cluster.Reason) (kind, text string) {
-	for _, c := range w.Classes {
-		for _, line := range slices.Backward(r.Log) {
-			if c.re.MatchString(line) {
-				return c.Says, c.Says + ": " + line
-			}
-		}
-	}
-	if len(r.Log) > 0 {
-		return "", fmt.Sprintf("status %d: %s", r.Exit, r.Log[len(r.Log)-1])
-	}
-	return "", fmt.Sprintf("status %d, and it left no log", r.Exit)
 }
 
 // pods looks at those of a workload that is up: images and restarts.

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -24,6 +23,8 @@ const (
 	codeReady    = "HELM-05"
 	codeDigest   = "POD-01"
 	codeRestarts = "POD-02"
+	codeAsked    = "POD-03"
+	codeServed   = "SVC-01"
 	codeKeys     = "SEC-01"
 	codeStale    = "SEC-04"
 	codeQuota    = "NS-02"
@@ -41,13 +42,15 @@ type arguments struct {
 	Quota      map[string]any `json:"quota"`      // resource: amount that has to fit into every ResourceQuota
 	Containers []incoming     `json:"containers"` // of one container each, that LimitRange and ResourceQuota have to let in
 
-	Deployments  []string `json:"deployments"`
-	DaemonSets   []string `json:"daemonsets"`
-	StatefulSets []string `json:"statefulsets"`
-	Digest       string   `json:"digest"`  // every pod runs an image of this digest
-	Digests      []string `json:"digests"` // or of one of these: an index and its parts
-	MaxRestarts  *int     `json:"max_restarts"`
-	Classes      []class  `json:"classes"` // what a crash is, by the log; the first that matches counts
+	Deployments  []string       `json:"deployments"`
+	DaemonSets   []string       `json:"daemonsets"`
+	StatefulSets []string       `json:"statefulsets"`
+	Digest       string         `json:"digest"`  // every pod runs an image of this digest
+	Digests      []string       `json:"digests"` // or of one of these: an index and its parts
+	MaxRestarts  *int           `json:"max_restarts"`
+	Classes      cluster.Causes `json:"classes"`  // what a crash is, by the log; the first that matches counts
+	Asked        []asked        `json:"asked"`    // what the kubelet has to ask of a workload's pods
+	Services     []served       `json:"services"` // that lead to pods which are ready
 
 	Secrets  []secret `json:"secrets"`
 	Replaced bool     `json:"replaced"` // a later item replaces pods: that they are older than a secret is a warning
@@ -59,14 +62,6 @@ type arguments struct {
 	Members    *members          `json:"members"`  // objects that belong to it; as many as the first path says have to be as they should
 	Selector   string            `json:"selector"` // of the pods that show why they do not
 	Fields     map[string]string `json:"fields"`   // more fields for the messages
-}
-
-// class names a cause that a program's log shows.
-type class struct {
-	Match string `json:"match"` // regular expression
-	Says  string `json:"says"`
-
-	re *regexp.Regexp
 }
 
 // secret is a Secret that has to be there, with keys that are not empty.
@@ -109,6 +104,8 @@ func (Probe) Codes() map[string][]string {
 		codePull: pod, codeConfig: pod, codeCrash: pod, codeReady: pod,
 		codeDigest:   {"namespace", "workload", "pod", "image", "digest", "want", "reason"},
 		codeRestarts: {"namespace", "workload", "pod", "restarts", "max", "reason"},
+		codeAsked:    {"namespace", "workload", "container", "path", "reason"},
+		codeServed:   {"namespace", "service", "reason"},
 		codeKeys:     {"namespace", "secret", "key", "type", "have", "missing", "reason"},
 		codeStale:    {"namespace", "secret", "workload", "pod", "reason"},
 		codeQuota:    {"namespace", "quota", "reason"},
@@ -141,7 +138,7 @@ func (Probe) Run(ctx context.Context, in install.Input) (install.Result, error) 
 	if w.Client, err = w.Open(ctx); err != nil {
 		return w.Failed(err, w.base())
 	}
-	for _, look := range []func(context.Context) error{w.namespace, w.quotas, w.limits, w.secrets, w.workloads, w.resource} {
+	for _, look := range []func(context.Context) error{w.namespace, w.quotas, w.limits, w.secrets, w.workloads, w.questions, w.services, w.resource} {
 		if err := look(ctx); err != nil {
 			f, ok := w.Finding(err, w.base())
 			if !ok {
@@ -169,12 +166,10 @@ func (w *work) check() error {
 			return fmt.Errorf("fields has %q; it may have %s", name, strings.Join(extra, ", "))
 		}
 	}
-	for i := range w.Classes {
-		re, err := regexp.Compile(w.Classes[i].Match)
-		if err != nil {
-			return fmt.Errorf("classes[%d]: %w", i, err)
+	for _, a := range w.Asked {
+		if err := a.check(); err != nil {
+			return err
 		}
-		w.Classes[i].re = re
 	}
 	return nil
 }

@@ -125,6 +125,82 @@ func TestWorkloads(t *testing.T) {
 	}
 }
 
+// TestAsked: that a pod is available says something only where it is asked.
+func TestAsked(t *testing.T) {
+	s := kubetest.Start(t)
+	d := deployment("web", 2)
+	d["spec"].(map[string]any)["template"] = map[string]any{"spec": map[string]any{"containers": []any{map[string]any{
+		"name": "c", "ports": []any{map[string]any{"name": "instrumentation", "containerPort": 8080}},
+		"readinessProbe": map[string]any{"httpGet": map[string]any{"path": "/readiness", "port": "instrumentation"}},
+	}}}}
+	s.Put(d)
+	for name, c := range map[string]struct {
+		ask  map[string]any
+		want []string
+	}{
+		"asked":           {map[string]any{"deployment": "web", "readiness": "/readiness", "port": 8080}, nil},
+		"on any port":     {map[string]any{"deployment": "web", "readiness": "/readiness"}, nil},
+		"other port":      {map[string]any{"deployment": "web", "readiness": "/readiness", "port": 8081}, []string{"POD-03"}},
+		"other path":      {map[string]any{"deployment": "web", "readiness": "/healthz"}, []string{"POD-03"}},
+		"not at start":    {map[string]any{"deployment": "web", "startup": "/readiness"}, []string{"POD-03"}},
+		"of another list": {map[string]any{"deployment": "nothing", "startup": "/startup"}, nil},
+	} {
+		run(t, s, name, map[string]any{"asked": []any{c.ask}}, c.want...)
+	}
+}
+
+// TestServices: a Service leads to pods that are ready, or it leads nowhere.
+func TestServices(t *testing.T) {
+	s := kubetest.Start(t)
+	service := func(name string) map[string]any {
+		return map[string]any{"apiVersion": "v1", "kind": "Service", "metadata": map[string]any{"name": name, "namespace": "n"}, "spec": map[string]any{
+			"selector": map[string]any{"app": name}, "ports": []any{map[string]any{"port": 1984}},
+		}}
+	}
+	slice := func(name string, ready bool) map[string]any {
+		return map[string]any{
+			"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "metadata": map[string]any{"name": name + "-x", "namespace": "n", "labels": map[string]any{"kubernetes.io/service-name": name}},
+			"addressType": "IPv4", "ports": []any{map[string]any{"port": 1984}},
+			"endpoints": []any{map[string]any{"addresses": []any{"10.0.0.1"}, "conditions": map[string]any{"ready": ready}}},
+		}
+	}
+	s.Put(service("up"), slice("up", true), service("down"), slice("down", false), service("alone"))
+	for name, c := range map[string]struct {
+		service any
+		says    string
+	}{
+		"up":          {"up", ""},
+		"its port":    {map[string]any{"name": "up", "port": 1984}, ""},
+		"other port":  {map[string]any{"name": "up", "port": 1883}, "no port 1883"},
+		"not ready":   {"down", "no endpoint that is ready"},
+		"no slice":    {"alone", "no endpoint that is ready"},
+		"not a thing": {"nothing", "does not exist"},
+	} {
+		var want []string
+		if c.says != "" {
+			want = []string{"SVC-01"}
+		}
+		res := run(t, s, name, map[string]any{"services": []any{c.service}}, want...)
+		if c.says != "" && !strings.Contains(res.Findings[0].Fields["reason"], c.says) {
+			t.Errorf("%s: %+v", name, res.Findings)
+		}
+	}
+}
+
+// TestServicesOfAGuest: who may not list EndpointSlices is told by the pods.
+func TestServicesOfAGuest(t *testing.T) {
+	s := kubetest.Start(t)
+	s.Handle("GET /apis/discovery.k8s.io/v1/namespaces/n/endpointslices", func(w http.ResponseWriter, _ *http.Request) {
+		kubetest.Refuse(w, http.StatusForbidden, "Forbidden", "endpointslices is forbidden")
+	})
+	for _, app := range []string{"up", "down"} {
+		s.Put(map[string]any{"apiVersion": "v1", "kind": "Service", "metadata": map[string]any{"name": app, "namespace": "n"}, "spec": map[string]any{"selector": map[string]any{"app": app}}})
+	}
+	s.Put(pod("up-1", "up", running("", 0, "2026-01-03T00:00:00Z")), pod("down-1", "down", waiting("CrashLoopBackOff", "back-off")))
+	run(t, s, "up", map[string]any{"services": []any{"up"}})
+	run(t, s, "down", map[string]any{"services": []any{"down"}}, "SVC-01")
+}
+
 func TestSecrets(t *testing.T) {
 	s := kubetest.Start(t)
 	s.Put(map[string]any{
@@ -201,6 +277,7 @@ func TestArguments(t *testing.T) {
 	for name, with := range map[string]map[string]any{
 		"no namespace": {}, "one path": {"namespace": "n", "kind": "A", "name": "b", "equal": []any{"a"}}, "no name": {"namespace": "n", "kind": "A"},
 		"fields": {"namespace": "n", "fields": map[string]any{"password": "x"}}, "class": {"namespace": "n", "classes": []any{map[string]any{"match": "("}}},
+		"asked": {"namespace": "n", "asked": []any{map[string]any{"deployment": "web"}}}, "service": {"namespace": "n", "services": []any{map[string]any{"port": 1}}},
 		"secrets": {"namespace": "n", "secrets": []any{map[string]any{"keyz": "x"}}}, "quota": {"namespace": "n", "quotas": map[string]any{}},
 	} {
 		with["kubeconfig"] = s.Kubeconfig
