@@ -2,6 +2,7 @@ package main
 
 import (
 	"github.com/airlock-project/airlock/install"
+	"github.com/airlock-project/airlock/install/action/helm"
 	kubeaction "github.com/airlock-project/airlock/install/action/kube"
 	"github.com/airlock-project/airlock/install/probe/kube"
 	"github.com/airlock-project/airlock/install/probe/kube/certmanager"
@@ -11,7 +12,7 @@ import (
 // clusterKinds registers the steps about a Kubernetes cluster.
 func clusterKinds(probes map[string]install.Probe, actions map[string]install.Action) {
 	probes["k8s.version"] = kube.Version{}
-	probes["k8s.rbac"] = kube.RBAC{}
+	probes["k8s.rbac"] = kube.RBAC{Render: helm.Preview}
 	probes["k8s.crd"] = kube.CRD{}
 	probes["k8s.webhook"] = kube.Webhook{}
 	probes["k8s.ingress"] = kube.Ingress{}
