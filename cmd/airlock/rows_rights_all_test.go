@@ -3,63 +3,513 @@
 package main
 
 import (
-	"fmt"
+	"encoding/json"
 	"io"
 	"log"
+	"maps"
 	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
 	"github.com/airlock-project/airlock/bundle"
+	"github.com/airlock-project/airlock/bundle/chart"
+	"github.com/airlock-project/airlock/bundle/source/helm"
 	"github.com/airlock-project/airlock/install"
 	"github.com/airlock-project/airlock/manifests"
 	"github.com/airlock-project/airlock/testdata/cluster"
+	"github.com/airlock-project/airlock/testdata/fixture"
+	"github.com/airlock-project/airlock/testdata/pki"
 	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/google/go-containerregistry/pkg/registry"
 	"github.com/google/go-containerregistry/pkg/v1/random"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
-	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/client-go/dynamic"
 )
 
-// rights are what a site with workers elsewhere, an ingress controller and
-// certificates of its own needs: in the namespace, and in the whole cluster.
-func rights() (inside, whole []rbacv1.PolicyRule) {
-	rule := func(verbs, group string, resources ...string) rbacv1.PolicyRule {
-		return rbacv1.PolicyRule{Verbs: strings.Fields(verbs), APIGroups: []string{group}, Resources: resources}
+// variant is a chart whose pods crash, or whose every object is newer.
+type variant int
+
+// limit is the time that a release has to fail: Helm waits for three quarters.
+const limit = "1m"
+
+const (
+	good variant = iota
+	broken
+	newer
+)
+
+// note is the annotation of the pods.
+func (v variant) note() string {
+	if v == broken {
+		return "{" + cluster.OutcomeAnnotation + ": " + string(cluster.Crash) + ", " + cluster.TextAnnotation + ": no database}"
 	}
-	const all = "get list create patch delete"
-	inside = []rbacv1.PolicyRule{
-		rule("get patch", "", "namespaces"),
-		rule(all+" update", "", "secrets"),
-		rule(all, "", "configmaps", "services", "serviceaccounts"),
-		rule(all, "apps", "deployments"),
-		rule(all, "networking.k8s.io", "ingresses"),
-		rule(all, "batch", "jobs"),
-		rule("get list", "", "pods"),
-		rule("get list", "apps", "replicasets"),
-		rule("list", "", "events", "resourcequotas"),
-		rule("get", "", "pods/log"),
-	}
-	return inside, []rbacv1.PolicyRule{rule("list", "networking.k8s.io", "ingressclasses")}
+	return "{}"
 }
 
-// without takes a verb on a resource away.
-func without(rules []rbacv1.PolicyRule, verb, resource string) []rbacv1.PolicyRule {
-	var out []rbacv1.PolicyRule
-	for _, r := range rules {
-		for _, one := range r.Resources {
-			for _, v := range r.Verbs {
-				if one != resource || v != verb {
-					out = append(out, rbacv1.PolicyRule{Verbs: []string{v}, APIGroups: r.APIGroups, Resources: []string{one}})
-				}
-			}
+func (v variant) version() string {
+	if v == newer {
+		return "0.63.0"
+	}
+	return "0.62.0"
+}
+
+// labelled puts the version into a label of every object.
+func (v variant) labelled(files map[string]string) map[string]string {
+	for name, text := range files {
+		files[name] = strings.ReplaceAll(text, "metadata: {name:", "metadata: {labels: {v: "+strconv.Quote(v.version())+"}, name:")
+	}
+	return files
+}
+
+// spaceliftChart has what Spacelift's chart has.
+func spaceliftChart(t *testing.T, v variant) bundle.Source {
+	t.Helper()
+	note := v.note()
+	workload := func(part string) string {
+		return `apiVersion: apps/v1
+kind: Deployment
+metadata: {name: spacelift-` + part + `}
+spec:
+  selector: {matchLabels: {app: ` + part + `}}
+  template:
+    metadata: {labels: {app: ` + part + `}, annotations: ` + note + `}
+    spec: {containers: [{name: ` + part + `, image: {{ .Values.shared.image | quote }}, envFrom: [{secretRef: {name: {{ .Values.shared.secretRef }}}}]}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: spacelift-` + part + `}
+spec: {selector: {app: ` + part + `}, ports: [{port: 80}]}
+`
+	}
+	route := func(name, host, class string) string {
+		return "apiVersion: networking.k8s.io/v1\nkind: Ingress\nmetadata: {name: " + name + "}\nspec:\n  ingressClassName: {{ " + class + " }}\n  rules: [{host: " + host + ", http: {paths: [{path: /, pathType: Prefix, backend: {service: {name: spacelift-server, port: {number: 80}}}}]}}]\n"
+	}
+	return standChart(t, "spacelift", v.labelled(map[string]string{
+		"Chart.yaml":             "apiVersion: v2\nname: spacelift-self-hosted\nversion: " + v.version() + "\n",
+		"values.yaml":            "shared: {serverHostname: \"\", image: \"\", secretRef: \"\"}\ningress: {ingressClassName: \"\"}\nvcsGateway: {enabled: false, domain: \"\", gateway: {enabled: false}, ingress: {enabled: true, ingressClassName: \"\"}}\n",
+		"templates/account.yaml": "apiVersion: v1\nkind: ServiceAccount\nmetadata: {name: spacelift-backend}\n",
+		"templates/server.yaml":  workload("server"),
+		"templates/drain.yaml":   workload("drain"),
+		"templates/ingress.yaml": route("server-v4", "{{ .Values.shared.serverHostname }}", ".Values.ingress.ingressClassName"),
+		"templates/gateway.yaml": "{{ with .Values.vcsGateway }}{{ if .enabled }}{{ if .ingress.enabled }}" + route("vcs-gateway", "{{ .domain }}", ".ingress.ingressClassName") + "{{ end }}{{ if .gateway.enabled }}\n---\n" +
+			"apiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {name: vcs-gateway}\nspec: {gatewayClassName: {{ .gateway.gatewayClassName }}}\n---\n" +
+			"apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {name: vcs-gateway}\nspec: {}\n{{ end }}{{ end }}{{ end }}\n",
+		"templates/vcs.yaml": "{{ if .Values.vcsGateway.enabled }}" + workload("vcs-gateway") + "{{ end }}",
+	}))
+}
+
+// controllerChart has what the chart of the worker controller has, which is
+// given namespaces to work in.
+func controllerChart(t *testing.T, v variant) bundle.Source {
+	t.Helper()
+	note := v.note()
+	const full = "spacelift-workerpool-controller"
+	role := func(name, namespace, rules string) string {
+		return "apiVersion: rbac.authorization.k8s.io/v1\nkind: Role\nmetadata: {name: " + name + "-role, namespace: " + namespace + "}\nrules:\n" + rules +
+			"---\napiVersion: rbac.authorization.k8s.io/v1\nkind: RoleBinding\nmetadata: {name: " + name + "-rolebinding, namespace: " + namespace + "}\n" +
+			"roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: " + name + "-role}\nsubjects: [{kind: ServiceAccount, name: " + full + ", namespace: {{ $.Release.Namespace }}}]\n---\n"
+	}
+	files := map[string]string{
+		"Chart.yaml":             "apiVersion: v2\nname: " + full + "\nversion: " + v.version() + "\n",
+		"values.yaml":            "controllerManager: {namespaces: []}\ncrds: {install: true}\n",
+		"templates/account.yaml": "apiVersion: v1\nkind: ServiceAccount\nmetadata: {name: " + full + "}\n",
+		"templates/manager.yaml": strings.Replace(standDeployment(full+"-controller-manager", only("controllerManager.namespaces", standIn), ""), "labels: {app: "+full+"-controller-manager}}\n    spec", "labels: {app: "+full+"-controller-manager}, annotations: "+note+"}\n    spec", 1),
+		"templates/roles.yaml": "{{ range .Values.controllerManager.namespaces }}\n" + role(full+"-manager", "{{ . }}",
+			"- {apiGroups: [\"\"], resources: [events], verbs: [create, patch]}\n"+
+				"- {apiGroups: [\"\"], resources: [pods], verbs: [create, delete, get, list, watch]}\n"+
+				"- {apiGroups: [\"\"], resources: [secrets], verbs: [create, delete, get, list, update, watch]}\n"+
+				"- {apiGroups: [workers.spacelift.io], resources: [workerpools, workers], verbs: [create, delete, get, list, patch, update, watch]}\n"+
+				"- {apiGroups: [workers.spacelift.io], resources: [workerpools/finalizers, workers/finalizers], verbs: [update]}\n") + "{{ end }}\n" +
+			role(full+"-leader-election", "{{ .Release.Namespace }}",
+				"- {apiGroups: [\"\"], resources: [configmaps], verbs: [get, list, watch, create, update, patch, delete]}\n- {apiGroups: [coordination.k8s.io], resources: [leases], verbs: [get, create, update]}\n"),
+	}
+	for kind, plural := range map[string]string{"WorkerPool": "workerpools", "Worker": "workers"} {
+		files["templates/crd-"+plural+".yaml"] = "{{ if .Values.crds.install }}" + e2eLike(kind, plural) + "{{ end }}"
+	}
+	return standChart(t, full, v.labelled(files))
+}
+
+func e2eLike(kind, plural string) string {
+	return "apiVersion: apiextensions.k8s.io/v1\nkind: CustomResourceDefinition\nmetadata: {name: " + plural + ".workers.spacelift.io}\nspec:\n  group: workers.spacelift.io\n  scope: Namespaced\n" +
+		"  names: {kind: " + kind + ", plural: " + plural + ", singular: " + strings.ToLower(kind) + ", listKind: " + kind + "List}\n" +
+		"  versions: [{name: v1beta1, served: true, storage: true, subresources: {status: {}}, schema: {openAPIV3Schema: {type: object, x-kubernetes-preserve-unknown-fields: true}}}]\n"
+}
+
+// publicChart is a chart out of its project's Go module, with its images.
+func publicChart(t *testing.T, name, module, dir, version string, v variant) (source bundle.Source, images []string) {
+	t.Helper()
+	out, err := exec.CommandContext(t.Context(), "go", "mod", "download", "-json", module).Output()
+	if err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	var m struct{ Dir string }
+	if err := json.Unmarshal(out, &m); err != nil {
+		t.Fatal(err)
+	}
+	at := t.TempDir()
+	root := filepath.Join(at, "chart")
+	if err := os.CopyFS(root, os.DirFS(filepath.Join(m.Dir, dir))); err != nil {
+		t.Fatal(err)
+	}
+	edit := func(file string, change func(string) string) {
+		path := filepath.Join(root, file)
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chmod(path, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(change(string(text))), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	edit("Chart.yaml", func(s string) string {
+		s = strings.ReplaceAll(s, "v0.0.0", version)
+		if v == newer {
+			s = regexp.MustCompile(`(?m)^version: .*`).ReplaceAllString(s, "version: "+version+"9")
+		}
+		return s
+	})
+	edit("values.yaml", func(s string) string {
+		s = regexp.MustCompile(`(digest\w*): sha256:\w+`).ReplaceAllString(s, "$1: \"\"") // images here are others
+		switch v {
+		case broken: // the controller's own pods, not those of hooks
+			s = regexp.MustCompile(`(?m)^(# |  )podAnnotations: \{\}`).ReplaceAllStringFunc(s, func(m string) string {
+				return strings.Replace(strings.TrimPrefix(m, "# "), "{}", v.note(), 1)
+			})
+		case newer:
+			s = strings.ReplaceAll(s, "commonLabels: {}", "commonLabels: {airlock.test/newer: \"yes\"}")
+		}
+		return s
+	})
+	c, err := chart.LoadDir(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	objects, err := c.Render(t.Context(), chart.Options{ReleaseName: name, Namespace: name})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, ref := range chart.Images(objects) {
+		images = append(images, ref.Image)
+	}
+	slices.Sort(images)
+	images = slices.Compact(images)
+	return helm.New(nil, fixture.Spool(t), at, manifests.Chart{Name: name, Path: "chart"}, fixture.Epoch, nil), images
+}
+
+func certManager(t *testing.T, v variant) (bundle.Source, []string) {
+	return publicChart(t, "cert-manager", "github.com/cert-manager/cert-manager@v1.21.2", "deploy/charts/cert-manager", "v1.21.2", v)
+}
+
+func ingressNginx(t *testing.T, v variant) (bundle.Source, []string) {
+	return publicChart(t, "ingress-nginx", "k8s.io/ingress-nginx@v0.0.0-20240708192948-52c50467d67d", "charts/ingress-nginx", "4.11.0", v)
+}
+
+// rightsSources are the charts of a site in their variants, and the images that
+// the bundle carries for them.
+type rightsSources struct {
+	images  []string
+	carried []bundle.Source
+	charts  map[string]map[variant]bundle.Source
+}
+
+func (r *rightsSources) add(t *testing.T, name string, make func(*testing.T, variant) (bundle.Source, []string)) {
+	t.Helper()
+	if r.charts == nil {
+		r.charts = map[string]map[variant]bundle.Source{}
+	}
+	r.charts[name] = map[variant]bundle.Source{}
+	for _, v := range []variant{good, broken, newer} {
+		source, images := make(t, v)
+		r.charts[name][v] = source
+		if v == good {
+			r.images = append(r.images, images...)
+		}
+	}
+}
+
+// with is a bundle with one chart in a variant, or all as they are good.
+func (r *rightsSources) with(t *testing.T, v variant, names ...string) []bundle.Source {
+	if r.carried == nil {
+		r.carried = rowImages(t, r.images...)
+	}
+	out := slices.Clone(r.carried)
+	for name, variants := range r.charts {
+		if len(names) == 0 || slices.Contains(names, name) {
+			out = append(out, variants[v])
 		}
 	}
 	return out
+}
+
+// rightsIssuer are the inputs of an issuer of the enclave's authority.
+func rightsIssuer(t *testing.T, ca *pki.Authority) map[string]any {
+	t.Helper()
+	chain, key := pki.Files(t, ca.Server(t, []string{"ca.example"}))
+	text, err := os.ReadFile(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return map[string]any{"tls.mode": "cert-manager", "tls.ca_file": ca.File(t), "issuer.kind": "ca", "issuer.ca_cert_file": chain, "issuer.ca_key": string(text)}
+}
+
+// spare are rights that no row of a test uses.
+var spare = map[string]string{
+	"list jobs.batch": "Helm lists before it watches where an API server has no streaming lists",
+}
+
+// tried is what is done without a right to it, and may be refused.
+var tried = map[string]string{
+	"list statefulsets.apps": "to say why there is no pod", "list daemonsets.apps": "to say why there is no pod", "list jobs.batch": "to say why there is no pod",
+}
+
+// TestRowsRightsOnprem: a site with cert-manager and an ingress controller from
+// the bundle, in namespaces that are there already.
+func TestRowsRightsOnprem(t *testing.T) {
+	t.Parallel()
+	b := newRightsBox(t)
+	ns := b.Namespace(t)
+	for _, n := range []string{"cert-manager", "ingress-nginx"} {
+		if _, err := b.Clientset.CoreV1().Namespaces().Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: n}}, metav1.CreateOptions{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var sources rightsSources
+	sources.add(t, "spacelift", func(t *testing.T, v variant) (bundle.Source, []string) { return spaceliftChart(t, v), nil })
+	sources.add(t, "cert-manager", certManager)
+	sources.add(t, "ingress-nginx", ingressNginx)
+	ca := pki.New(t, "enclave CA")
+	in := map[string]any{
+		"k8s.namespace": ns, "workers.kind": "docker", "hosts.server": netHost, "hosts.vcs_gateway": "localhost", "ingress.class": "nginx", "ingress.install": true, "ingress.address": "10.0.0.9",
+		"pull.username": "puller", "pull.password": "password-of-the-puller", "db.url": "postgres://spacelift:pw-of-db@db.site-a.example:5432/spacelift",
+	}
+	maps.Copy(in, rightsIssuer(t, ca))
+	site := rightsSite{works: []string{ns}, spare: map[string]string{
+		"create namespaces":                    "they are there",
+		"list challenges.acme.cert-manager.io": "of an ACME issuer that does not issue is said why",
+	}}
+	b.check(t, site, row{inputs: in, more: sources.with(t, good)}, func(t *testing.T, kubeconfig, holder string) {
+		do := b.rows(t, row{inputs: in, given: b.mirror(t, kubeconfig, sources.images...)})
+		b.addresses(t, "10.0.0.9")
+		url, caBundle := hook(t)
+		do(row{item: "create-kubernetes-namespace", want: install.StatePass})
+		for item, c := range map[string]struct{ chart, unreachable string }{"install-ingress-controller": {"ingress-nginx", "ING-06"}, "install-cert-manager": {"cert-manager", "CM-02"}} {
+			do(row{item: item, more: sources.with(t, broken, c.chart), limit: limit, want: install.StateFail, code: "HELM-03"})
+			// Who has what the chart gives may give it.
+			do(row{item: item, more: sources.with(t, good, c.chart), given: map[string]any{"kubeconfig.file": holder}, want: install.StateFail, code: c.unreachable})
+			do(row{item: item, more: sources.with(t, newer, c.chart), want: install.StateFail, code: c.unreachable})
+		}
+		b.reachable(t, url, caBundle)
+		do(row{item: "install-ingress-controller", more: sources.with(t, newer, "ingress-nginx"), want: install.StatePass})
+		do(row{item: "install-cert-manager", more: sources.with(t, newer, "cert-manager"), want: install.StatePass})
+		b.issue(t, ca)
+		do(row{item: "create-cluster-issuer", want: install.StatePass})
+		do(row{item: "image-pull-credentials", want: install.StatePass})
+		do(row{item: "reach-from-cluster", limit: "20s", want: install.StateFail, code: "CLU-02"})
+		backendSecrets(t, b.Cluster, ns)
+		deploy(t, &sources, do)
+		do(row{item: "vcs-gateway", want: install.StateFail, code: "VGW-02"})
+	})
+}
+
+// rows returns a function that runs rows as the site's user, with what all have
+// in common.
+func (b *rightsBox) rows(t *testing.T, all row) func(row) *install.ItemReport {
+	return func(r row) (got *install.ItemReport) {
+		t.Helper()
+		given := maps.Clone(all.given)
+		maps.Copy(given, r.given)
+		in := maps.Clone(all.inputs)
+		maps.Copy(in, r.inputs)
+		r.platform, r.inputs, r.given, r.registry = all.platform, in, given, &manifests.SiteRegistry{To: b.host + "/airlock"}
+		t.Run(r.item, func(t *testing.T) { got = runRow(t, r) })
+		return got
+	}
+}
+
+// deploy runs the row about Spacelift itself, and once more for a newer chart.
+func deploy(t *testing.T, sources *rightsSources, do func(row) *install.ItemReport) {
+	t.Helper()
+	do(row{item: "deploy-helm-chart", more: sources.with(t, good, "spacelift"), want: install.StatePass})
+	do(row{item: "deploy-helm-chart", more: sources.with(t, newer, "spacelift"), want: install.StatePass})
+}
+
+// TestRowsRights: a site that brings its certificates and its ingress controller,
+// in a namespace that is there already: next to nothing in the whole cluster.
+func TestRowsRights(t *testing.T) {
+	t.Parallel()
+	b := newRightsBox(t)
+	ns := b.Namespace(t)
+	class := &networkingv1.IngressClass{ObjectMeta: metav1.ObjectMeta{Name: "nginx"}, Spec: networkingv1.IngressClassSpec{Controller: "k8s.io/ingress-nginx"}}
+	if _, err := b.Clientset.NetworkingV1().IngressClasses().Create(t.Context(), class, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	var sources rightsSources
+	sources.add(t, "spacelift", func(t *testing.T, v variant) (bundle.Source, []string) { return spaceliftChart(t, v), nil })
+	in := map[string]any{
+		"k8s.namespace": ns, "workers.kind": "docker", "hosts.server": netHost, "hosts.vcs_gateway": "localhost", "db.url": "postgres://spacelift:pw-of-db@db.site-a.example:5432/spacelift",
+		"pull.username": "puller", "pull.password": "password-of-the-puller",
+	}
+	site := rightsSite{spare: map[string]string{"create namespaces": "it is there"}}
+	b.check(t, site, row{inputs: in, more: sources.with(t, good)}, func(t *testing.T, kubeconfig, _ string) {
+		do := b.rows(t, row{inputs: in, given: b.mirror(t, kubeconfig)})
+		do(row{item: "create-kubernetes-namespace", want: install.StatePass})
+		do(row{item: "install-ingress-controller", want: install.StatePass})
+		do(row{item: "image-pull-credentials", want: install.StatePass})
+		do(row{item: "reach-from-cluster", limit: "20s", want: install.StateFail, code: "CLU-02"})
+		backendSecrets(t, b.Cluster, ns)
+		do(row{item: "deploy-helm-chart", more: sources.with(t, broken, "spacelift"), limit: limit, want: install.StateFail, code: "HELM-03"})
+		deploy(t, &sources, do)
+		do(row{item: "vcs-gateway", want: install.StateFail, code: "VGW-02"})
+	})
+}
+
+// TestRowsRightsAKS: a site with workers in the cluster and an ingress controller
+// from the bundle, all of whose namespaces Airlock makes.
+func TestRowsRightsAKS(t *testing.T) {
+	t.Parallel()
+	b := newRightsBox(t)
+	const ns, workers = "spacelift", "spacelift-workers"
+	var sources rightsSources
+	sources.add(t, "spacelift", func(t *testing.T, v variant) (bundle.Source, []string) { return spaceliftChart(t, v), nil })
+	sources.add(t, "spacelift-workerpool-controller", func(t *testing.T, v variant) (bundle.Source, []string) { return controllerChart(t, v), nil })
+	sources.add(t, "ingress-nginx", ingressNginx)
+	in := secretInputs(map[string]any{
+		"k8s.namespace": ns, "workers.kind": "kubernetes", "workers.namespace": workers, "hosts.server": netHost, "ingress.class": "nginx", "ingress.install": true, "ingress.address": "10.0.0.9",
+		"pool.name": "main", "storage.type": "azure", "storage.azure.account_url": "https://spacelift.blob.core.windows.net", "telemetry.vendor": "OpenTelemetry", "telemetry.endpoint": "http://otel.site-a.example:4317",
+	})
+	site := rightsSite{works: []string{ns, "ingress-nginx", ""}, spare: map[string]string{
+		"create jobs.batch in " + ns: "reach-from-cluster", "patch jobs.batch in " + ns: "reach-from-cluster", "delete jobs.batch in " + ns: "reach-from-cluster",
+	}}
+	b.check(t, site, row{platform: "aks", inputs: in, more: sources.with(t, good)}, func(t *testing.T, kubeconfig, holder string) {
+		given := b.mirror(t, kubeconfig, append(sources.images, standIn)...)
+		maps.Copy(given, map[string]any{
+			"encryption.key_file": rowFile(t, []byte("a2V5LW9mLXRoZS1zaXRl")), "storage.uploads_url": "https://storage.site-a.example", "mqtt.endpoint": "tls://spacelift-mqtt.spacelift.svc.cluster.local:1984",
+			"image.launcher.repository": b.host + "/airlock/spacelift-launcher", "image.launcher.tag": "v4.3.0",
+			"pool.token_file": rowFile(t, []byte("token-of-the-pool")), "pool.key_file": rowFile(t, []byte("key-of-the-pool")),
+			"pool.files": rowFile(t, []byte("apiVersion: workers.spacelift.io/v1beta1\nkind: WorkerPool\nmetadata: {name: main, namespace: "+workers+"}\nspec: {poolSize: 1}\n")),
+		})
+		do := b.rows(t, row{platform: "aks", inputs: in, given: given})
+		b.addresses(t, "10.0.0.9")
+		url, caBundle := hook(t)
+		do(row{item: "create-kubernetes-namespace", want: install.StatePass})
+		do(row{item: "install-ingress-controller", more: sources.with(t, good, "ingress-nginx"), want: install.StateFail, code: "ING-06"})
+		do(row{item: "install-ingress-controller", more: sources.with(t, newer, "ingress-nginx"), want: install.StateFail, code: "ING-06"})
+		b.reachable(t, url, caBundle)
+		do(row{item: "install-ingress-controller", more: sources.with(t, newer, "ingress-nginx"), want: install.StatePass})
+		do(row{item: "create-kubernetes-secrets", want: install.StatePass})
+		deploy(t, &sources, do)
+		do(row{item: "telemetry-rollout", want: install.StatePass})
+		const controller = "spacelift-workerpool-controller"
+		do(row{item: "install-workerpool-controller", more: sources.with(t, broken, controller), limit: limit, want: install.StateFail, code: "HELM-03"})
+		do(row{item: "install-workerpool-controller", more: sources.with(t, good, controller), given: map[string]any{"kubeconfig.file": holder}, want: install.StatePass})
+		do(row{item: "install-workerpool-controller", more: sources.with(t, newer, controller), want: install.StatePass})
+		do(row{item: "deploy-worker-pool", want: install.StateFail, code: "WP-01"})
+	})
+}
+
+// TestRowsRightsEKS: the load balancer's classes, one of them for the gateway
+// with a certificate of its own.
+func TestRowsRightsEKS(t *testing.T) {
+	t.Parallel()
+	b := newRightsBox(t)
+	ns := b.Namespace(t)
+	d, err := dynamic.NewForConfig(b.REST)
+	if err != nil {
+		t.Fatal(err)
+	}
+	(&clusterRows{Cluster: b.Cluster, dynamic: d}).types(t, "eks.amazonaws.com", "Cluster", map[string]string{"IngressClassParams": "ingressclassparams"})
+	var sources rightsSources
+	sources.add(t, "spacelift", func(t *testing.T, v variant) (bundle.Source, []string) { return spaceliftChart(t, v), nil })
+	const other = "arn:aws:acm:eu-west-1:123456789012:certificate/of-the-gateway"
+	in := map[string]any{
+		"k8s.namespace": ns, "workers.kind": "docker", "hosts.server": netHost, "hosts.vcs_gateway": "localhost", "tls.acm_arn": rowCert,
+		"pull.username": "puller", "pull.password": "password-of-the-puller",
+	}
+	site := rightsSite{works: []string{ns}, spare: map[string]string{
+		"create namespaces": "it is there",
+		"create jobs.batch": "reach-from-cluster", "patch jobs.batch": "reach-from-cluster", "delete jobs.batch": "reach-from-cluster",
+	}}
+	b.check(t, site, row{platform: "eks", inputs: in, more: sources.with(t, good)}, func(t *testing.T, kubeconfig, _ string) {
+		do := b.rows(t, row{platform: "eks", inputs: in, given: b.mirror(t, kubeconfig)})
+		do(row{item: "create-kubernetes-namespace", want: install.StatePass})
+		params := func(more map[string]any, certificate, spec string) {
+			t.Helper()
+			do(row{item: "eks-ingress-class", inputs: more, want: install.StatePass})
+			for name, want := range map[string]string{"spacelift": rowCert, "spacelift-vcs-gateway": certificate} {
+				o, err := d.Resource(schema.GroupVersionResource{Group: "eks.amazonaws.com", Version: "v1", Resource: "ingressclassparams"}).Get(t.Context(), name, metav1.GetOptions{})
+				if err != nil {
+					t.Fatal(err)
+				}
+				raw, err := json.Marshal(o.Object["spec"])
+				if err != nil {
+					t.Fatal(err)
+				}
+				if got, want := string(raw), `{"certificateARNs":["`+want+`"],"scheme":"internal"`+spec+`}`; got != want {
+					t.Errorf("%s is %s, want %s", name, got, want)
+				}
+			}
+		}
+		params(nil, rowCert, "")
+		params(map[string]any{"tls.vcs_gateway_acm_arn": other}, other, "")
+		params(map[string]any{"tls.vcs_gateway_acm_arn": other, "aws.private_subnet_ids": []any{"subnet-a"}}, other, `,"subnets":{"ids":["subnet-a"]}`)
+		class, err := b.Clientset.NetworkingV1().IngressClasses().Get(t.Context(), "spacelift-vcs-gateway", metav1.GetOptions{})
+		if err != nil || class.Spec.Controller != "eks.amazonaws.com/alb" || class.Spec.Parameters.Name != "spacelift-vcs-gateway" {
+			t.Errorf("%+v, %v", class, err)
+		}
+		do(row{item: "image-pull-credentials", want: install.StatePass})
+		backendSecrets(t, b.Cluster, ns)
+		deploy(t, &sources, do)
+		do(row{item: "vcs-gateway", want: install.StateFail, code: "VGW-02"})
+	})
+}
+
+// TestRowsRightsGKE: the gateway is one of the Gateway API there, and the
+// exporter is installed.
+func TestRowsRightsGKE(t *testing.T) {
+	t.Parallel()
+	b := newRightsBox(t)
+	ns := b.Namespace(t)
+	d, err := dynamic.NewForConfig(b.REST)
+	if err != nil {
+		t.Fatal(err)
+	}
+	(&clusterRows{Cluster: b.Cluster, dynamic: d}).types(t, "gateway.networking.k8s.io", "Namespaced", map[string]string{"Gateway": "gateways", "HTTPRoute": "httproutes"})
+	var sources rightsSources
+	sources.add(t, "spacelift", func(t *testing.T, v variant) (bundle.Source, []string) { return spaceliftChart(t, v), nil })
+	sources.add(t, "spacelift-promex", func(t *testing.T, v variant) (bundle.Source, []string) {
+		return standChart(t, "spacelift-promex", v.labelled(map[string]string{
+			"Chart.yaml": "apiVersion: v2\nname: spacelift-promex\nversion: " + v.version() + "\n", "values.yaml": "{}\n",
+			"templates/d.yaml": standDeployment("spacelift-promex", only("apiEndpoint", standIn), ""),
+		})), nil
+	})
+	in := map[string]any{
+		"k8s.namespace": ns, "workers.kind": "docker", "hosts.server": netHost, "hosts.vcs_gateway": "localhost", "observability.install": true, "api.key_id": "01KEY", "api.key_secret": "secret-of-the-admin-key",
+	}
+	site := rightsSite{works: []string{ns}, spare: map[string]string{
+		"create namespaces": "it is there",
+		"create jobs.batch": "reach-from-cluster", "patch jobs.batch": "reach-from-cluster", "delete jobs.batch": "reach-from-cluster",
+	}}
+	b.check(t, site, row{platform: "gke", inputs: in, more: sources.with(t, good)}, func(t *testing.T, kubeconfig, _ string) {
+		do := b.rows(t, row{platform: "gke", inputs: in, given: b.mirror(t, kubeconfig, standIn)})
+		do(row{item: "create-kubernetes-namespace", want: install.StatePass})
+		backendSecrets(t, b.Cluster, ns)
+		deploy(t, &sources, do)
+		do(row{item: "install-promex", more: sources.with(t, good, "spacelift-promex"), want: install.StatePass})
+		do(row{item: "vcs-gateway", want: install.StateFail, code: "VGW-02"})
+	})
 }
 
 // backendMirror is a registry that holds the backend's image.
@@ -107,74 +557,5 @@ func backendGiven(kubeconfig, host, digest string) map[string]any {
 		"relocation.map": map[string]any{"apiVersion": "airlock/v1", "kind": "RelocationMap", "bundle": "sha256:" + strings.Repeat("b", 64), "target": host, "entries": []any{
 			map[string]any{"kind": "image", "source": "spacelift-backend:v4.3.0", "sourceDigest": digest, "target": host + "/airlock/spacelift-backend:v4.3.0", "digest": digest},
 		}},
-	}
-}
-
-// TestRowsRights: with exactly the rights that the first item of the phase asks
-// for, in a namespace that is there already, the rest of the phase passes; each
-// right that is taken away is named by it.
-func TestRowsRights(t *testing.T) {
-	host, sum := backendMirror(t)
-	box := cluster.Start(t, cluster.Options{Node: true, Mirror: host})
-	ns := box.Namespace(t)
-	class := &networkingv1.IngressClass{ObjectMeta: metav1.ObjectMeta{Name: "nginx"}, Spec: networkingv1.IngressClassSpec{Controller: "k8s.io/ingress-nginx"}}
-	if _, err := box.Clientset.NetworkingV1().IngressClasses().Create(t.Context(), class, metav1.CreateOptions{}); err != nil {
-		t.Fatal(err)
-	}
-	n := 0
-	user := func(inside, whole []rbacv1.PolicyRule) string {
-		n++
-		u := fmt.Sprintf("rights-%d", n)
-		box.User(t, u, whole...)
-		return box.UserIn(t, u, ns, inside...)
-	}
-	inside, whole := rights()
-	exact := user(inside, whole)
-	in := map[string]any{
-		"k8s.namespace": ns, "workers.kind": "docker", "hosts.server": netHost,
-		"pull.username": "puller", "pull.password": "password-of-the-puller",
-	}
-	given := backendGiven(exact, host, sum)
-	preflight := func(t *testing.T, kubeconfig string, want install.State, says ...string) {
-		t.Helper()
-		got := runRow(t, row{
-			item: "configure-kubectl-credentials", inputs: map[string]any{"k8s.kubeconfig": kubeconfig, "k8s.namespace": ns, "workers.kind": "docker"},
-			want: want, code: "K8S-03", says: []string{"cluster administrator"},
-		})
-		var refused []string
-		for _, f := range got.Findings {
-			what, _, _ := strings.Cut(strings.TrimPrefix(f.Cause, "forbidden: "), " (")
-			refused = append(refused, what)
-		}
-		slices.Sort(refused)
-		if !slices.Equal(refused, slices.Sorted(slices.Values(append(says, "list nodes")))) {
-			t.Errorf("refused: %q, want %q and list nodes", refused, says)
-		}
-	}
-	// That nodes cannot be listed is said, and keeps nothing from going on.
-	t.Run("exact", func(t *testing.T) { preflight(t, exact, install.StateWarn) })
-	for _, c := range []struct{ verb, resource, says string }{
-		{"patch", "namespaces", "patch namespaces " + ns},
-		{"update", "secrets", "update secrets"},
-		{"delete", "deployments", "delete deployments.apps"},
-		{"create", "ingresses", "create ingresses.networking.k8s.io"},
-		{"list", "resourcequotas", "list resourcequotas"},
-		{"get", "pods/log", "get pods/log"},
-	} {
-		t.Run(c.verb+" "+c.resource, func(t *testing.T) {
-			preflight(t, user(without(inside, c.verb, c.resource), whole), install.StateFail, c.says)
-		})
-	}
-	t.Run("nothing in the whole cluster", func(t *testing.T) {
-		preflight(t, user(inside, []rbacv1.PolicyRule{{Verbs: []string{"get"}, APIGroups: []string{""}, Resources: []string{"nodes"}}}), install.StateFail, "list ingressclasses.networking.k8s.io")
-	})
-	more := []bundle.Source{rowChart(t)}
-	for _, item := range []string{"create-kubernetes-namespace", "install-ingress-controller", "image-pull-credentials", "deploy-helm-chart"} {
-		t.Run(item, func(t *testing.T) {
-			if item == "deploy-helm-chart" {
-				backendSecrets(t, box, ns)
-			}
-			runRow(t, row{item: item, inputs: in, given: given, more: more, registry: &manifests.SiteRegistry{To: host + "/airlock"}, want: install.StatePass})
-		})
 	}
 }

@@ -40,6 +40,9 @@ type row struct {
 	// registry is where the site's content goes, host/prefix over plain HTTP.
 	registry *manifests.SiteRegistry
 	dryRun   bool
+	// kinds puts others in place of kinds that the program registers.
+	kinds func(map[string]install.Probe, map[string]install.Action)
+	limit string // of each step's time; "" leaves it as it is
 
 	want install.State
 	code string   // of a finding that must be there; "" with a failure is a mistake in the test
@@ -65,6 +68,9 @@ func runRow(t *testing.T, r row) *install.ItemReport {
 	}
 	o.Probes, o.Actions = a.kinds(hosts, target, site)
 	o.Actions["test.give"] = give(r.given)
+	if r.kinds != nil {
+		r.kinds(o.Probes, o.Actions)
+	}
 	rep, err := install.Run(t.Context(), b, o)
 	if err != nil {
 		t.Fatal(err)
@@ -196,6 +202,9 @@ func rowChecklist(t *testing.T, r row) *manifests.Checklist {
 	for _, list := range [][]manifests.Step{item.Steps, item.Probes} {
 		for i := range list {
 			list[i].Retry = nil
+			if r.limit != "" {
+				list[i].Timeout = r.limit
+			}
 		}
 	}
 	item.Needs = []string{"given"}

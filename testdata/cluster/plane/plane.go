@@ -15,6 +15,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 )
@@ -128,11 +129,14 @@ func (p *Plane) apiFlags(etcd string, port int) []string {
 	flags := []string{
 		"kube-apiserver", "--etcd-servers=" + etcd, "--bind-address=" + p.o.Address, "--advertise-address=" + p.o.Address, fmt.Sprintf("--secure-port=%d", port),
 		"--service-cluster-ip-range=" + Services, "--tls-cert-file=" + p.file("server.crt"), "--tls-private-key-file=" + p.file("server.key"),
-		"--client-ca-file=" + p.file("ca.crt"), "--authorization-mode=RBAC", "--allow-privileged=true",
+		"--client-ca-file=" + p.file("ca.crt"), "--allow-privileged=true",
 		"--service-account-issuer=https://kubernetes.default.svc", "--service-account-key-file=" + p.file("sa.key"),
 		"--service-account-signing-key-file=" + p.file("sa.key"),
 		// `kubectl logs` must not look up the node's name.
 		"--kubelet-preferred-address-types=InternalIP",
+	}
+	if !slices.ContainsFunc(p.o.API, func(f string) bool { return strings.HasPrefix(f, "--authorization-mode=") }) {
+		flags = append(flags, "--authorization-mode=RBAC") // given twice it would add
 	}
 	if ip := net.ParseIP(p.o.Address); ip != nil && ip.IsLoopback() {
 		// Endpoints on a loopback address are refused, so there are none.
