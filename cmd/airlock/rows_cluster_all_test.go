@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/airlock-project/airlock/bundle"
 	"github.com/airlock-project/airlock/install"
 	"github.com/airlock-project/airlock/manifests"
 	"github.com/airlock-project/airlock/testdata/cluster"
@@ -121,7 +122,8 @@ func (c *clusterRows) kubectl(t *testing.T) {
 	untrusted := write(fmt.Sprintf("apiVersion: v1\nkind: Config\ncurrent-context: c\nclusters: [{name: c, cluster: {server: %q, certificate-authority: %q}}]\nusers: [{name: u, user: {token: none-at-all}}]\ncontexts: [{name: c, context: {cluster: c, user: u}}]\n", c.Server, other.File(t)))
 	plugin := write("apiVersion: v1\nkind: Config\ncurrent-context: c\nclusters: [{name: c, cluster: {server: \"https://a.example\"}}]\nusers: [{name: u, user: {exec: {apiVersion: client.authentication.k8s.io/v1, command: airlock-no-such-plugin, interactiveMode: Never}}}]\ncontexts: [{name: c, context: {cluster: c, user: u}}]\n")
 	c.run(t, "configure-kubectl-credentials", map[string]any{"k8s.kubeconfig": c.Kubeconfig}, []row{
-		{name: "good", want: install.StatePass, given: map[string]any{}},
+		{name: "good", inputs: map[string]any{"workers.kind": "docker"}, want: install.StatePass, more: []bundle.Source{backendChart(t, nil)}, given: map[string]any{}},
+		{name: "no chart", want: install.StateWarn, given: map[string]any{}},
 		{name: "few rights", inputs: map[string]any{"k8s.kubeconfig": c.guest}, want: install.StateFail, code: "K8S-03", says: []string{"get namespaces", "cluster administrator"}, given: map[string]any{}},
 		{name: "plugin", inputs: map[string]any{"k8s.kubeconfig": plugin}, want: install.StateFail, code: "K8S-01", says: []string{"airlock-no-such-plugin", "client certificate"}, given: map[string]any{}},
 		{name: "other authority", inputs: map[string]any{"k8s.kubeconfig": untrusted}, want: install.StateFail, code: "K8S-02", says: []string{strings.TrimPrefix(c.Server, "https://"), "certificate-authority-data"}, given: map[string]any{}},
@@ -278,7 +280,10 @@ func (c *clusterRows) types(t *testing.T, group, scope string, kinds map[string]
 	r := schema.GroupVersionResource{Group: "apiextensions.k8s.io", Version: "v1", Resource: "customresourcedefinitions"}
 	for kind, plural := range kinds {
 		c.put(t, r, "", map[string]any{
-			"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition", "metadata": map[string]any{"name": plural + "." + group},
+			"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition", "metadata": map[string]any{
+				"name":        plural + "." + group,
+				"annotations": map[string]any{"api-approved.kubernetes.io": "unapproved, a stand-in"}, // where group is Kubernetes' own
+			},
 			"spec": map[string]any{"group": group, "scope": scope, "names": map[string]any{"kind": kind, "plural": plural}, "versions": []any{map[string]any{
 				"name": "v1", "served": true, "storage": true, "subresources": map[string]any{"status": map[string]any{}},
 				"schema": map[string]any{"openAPIV3Schema": map[string]any{"type": "object", "x-kubernetes-preserve-unknown-fields": true}},

@@ -38,8 +38,8 @@ type rbacArguments struct {
 
 // rbacRule is asked in each of its namespaces; without one, in the whole
 // cluster. With names it is asked for these objects alone, and create only for
-// those that are not there yet, looked for in version v1. A Namespace is an object in itself, which a Role
-// there may give rights to.
+// those that are not there yet, looked for in version v1. A Namespace is an
+// object in itself, which a Role there may give rights to.
 type rbacRule struct {
 	When       *bool    `json:"when"` // false: the installation does not do this; default true
 	Verbs      []string `json:"verbs"`
@@ -78,42 +78,16 @@ func (k RBAC) Run(ctx context.Context, in install.Input) (install.Result, error)
 	if err != nil {
 		return a.Failed(err, nil)
 	}
-	r := &reviews{Client: c, known: make(map[string]authv1.SubjectAccessReviewStatus)}
-	asks := a.asks(in.GitOps)
-	var grants []grant
-	var res install.Result
-	for _, rel := range a.Charts {
-		if rel.When != nil && !*rel.When {
-			continue
-		}
-		objects, err := k.render(ctx, in, a.Access, rel)
-		if err != nil {
-			f, ok := a.Finding(err, nil)
-			if !ok {
-				// Its own item says so too, with what to do.
-				f = install.Finding{Severity: install.SeverityWarn, Detail: "rights for chart " + rel.Chart + " are not asked for: " + cluster.Clean(err.Error())}
-			}
-			res.Findings = append(res.Findings, f)
-			continue
-		}
-		questions := rel.asks
-		if in.GitOps {
-			questions = rel.looks
-		}
-		more, err := questions(ctx, c, objects)
-		if err != nil {
-			return a.Failed(c.Explain(err), nil)
-		}
-		given, err := rel.grants(objects)
-		if err != nil {
-			return install.Result{}, err
-		}
-		asks, grants = append(asks, more...), append(grants, given...)
+	asks, grants, findings, err := k.needs(ctx, c, in, a)
+	if err != nil {
+		return a.Failed(c.Explain(err), nil)
 	}
 	if in.GitOps {
-		// Whoever applies the objects grants; here is only looked.
+		// Whoever applies the objects makes and grants; here is only looked.
 		asks, grants = looking(asks), nil
 	}
+	res := install.Result{Findings: findings}
+	r := &reviews{Client: c, known: make(map[string]authv1.SubjectAccessReviewStatus), most: maxReviews}
 	for _, ask := range once(asks) {
 		status, err := r.may(ctx, ask)
 		if err != nil {
@@ -131,6 +105,40 @@ func (k RBAC) Run(ctx context.Context, in install.Input) (install.Result, error)
 	return res, nil
 }
 
+// needs is what rules and charts come to, and what is found wrong with charts.
+func (k RBAC) needs(ctx context.Context, c *cluster.Client, in install.Input, a rbacArguments) (asks []authv1.ResourceAttributes, grants []grant, findings []install.Finding, err error) {
+	asks = a.asks(in.GitOps)
+	for _, rel := range a.Charts {
+		if rel.When != nil && !*rel.When {
+			continue
+		}
+		objects, err := k.render(ctx, in, a.Access, rel)
+		if err != nil {
+			f, ok := a.Finding(err, nil)
+			if !ok {
+				// Its own item says so too, with what to do.
+				f = install.Finding{Severity: install.SeverityWarn, Detail: "rights for chart " + rel.Chart + " are not asked for: " + cluster.Clean(err.Error())}
+			}
+			findings = append(findings, f)
+			continue
+		}
+		questions := rel.asks
+		if in.GitOps {
+			questions = rel.looks
+		}
+		more, err := questions(ctx, c, objects)
+		if err != nil {
+			return nil, nil, nil, err
+		}
+		given, err := rel.grants(objects)
+		if err != nil {
+			return nil, nil, nil, err
+		}
+		asks, grants = append(asks, more...), append(grants, given...)
+	}
+	return asks, grants, findings, nil
+}
+
 // once leaves out what was asked before.
 func once(asks []authv1.ResourceAttributes) []authv1.ResourceAttributes {
 	seen := make(map[authv1.ResourceAttributes]bool)
@@ -144,6 +152,7 @@ func once(asks []authv1.ResourceAttributes) []authv1.ResourceAttributes {
 type reviews struct {
 	*cluster.Client
 	known map[string]authv1.SubjectAccessReviewStatus
+	most  int // questions
 }
 
 // may asks whether something is allowed. What is not needed is.
@@ -167,8 +176,8 @@ func (r *reviews) may(ctx context.Context, ask authv1.ResourceAttributes) (authv
 }
 
 func (r *reviews) review(ctx context.Context, spec authv1.SelfSubjectAccessReviewSpec) (authv1.SubjectAccessReviewStatus, error) {
-	if len(r.known) >= maxReviews {
-		return authv1.SubjectAccessReviewStatus{}, fmt.Errorf("rules and charts come to more than %d questions", maxReviews)
+	if len(r.known) >= r.most {
+		return authv1.SubjectAccessReviewStatus{}, fmt.Errorf("rules and charts come to more than %d questions", r.most)
 	}
 	got, err := r.Clientset().AuthorizationV1().SelfSubjectAccessReviews().Create(ctx, &authv1.SelfSubjectAccessReview{Spec: spec}, metav1.CreateOptions{})
 	if err != nil {

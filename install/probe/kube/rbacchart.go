@@ -185,53 +185,68 @@ type grant struct {
 
 // grants lists what a chart gives its service accounts.
 func (r rbacChart) grants(objects []chart.Object) ([]grant, error) {
-	var out []grant
+	var out, bound []grant
 	rules := make(map[string][]rbacv1.PolicyRule)
 	for _, o := range objects {
-		if !strings.HasPrefix(o.APIVersion(), rbacv1.GroupName+"/") || len(verbsOf(o)) == 0 || o.Kind() != "ClusterRole" && o.Kind() != "Role" {
+		if !strings.HasPrefix(o.APIVersion(), rbacv1.GroupName+"/") || len(verbsOf(o)) == 0 {
 			continue
 		}
-		var role rbacv1.ClusterRole // a Role has no more
-		if err := decode(o, &role); err != nil {
-			return nil, err
-		}
-		if role.AggregationRule != nil { // it may come to hold anything
-			role.Rules = append(role.Rules, rbacv1.PolicyRule{Verbs: []string{"*"}, APIGroups: []string{"*"}, Resources: []string{"*"}}, rbacv1.PolicyRule{Verbs: []string{"*"}, NonResourceURLs: []string{"*"}})
-		}
-		g := grant{chart: r.Chart, verb: "escalate", resource: "clusterroles", name: o.Name(), rules: role.Rules}
-		if o.Kind() == "Role" {
-			g.resource, g.namespace = "roles", namespaceOf(o, r.Namespace)
-		}
-		rules[g.resource+"/"+g.roleNamespace()+"/"+g.name] = role.Rules
-		out = append(out, g)
-	}
-	for _, o := range objects {
-		if !strings.HasPrefix(o.APIVersion(), rbacv1.GroupName+"/") || len(verbsOf(o)) == 0 || o.Kind() != "ClusterRoleBinding" && o.Kind() != "RoleBinding" {
-			continue
-		}
-		var b rbacv1.RoleBinding // a ClusterRoleBinding has no more
-		if err := decode(o, &b); err != nil {
-			return nil, err
-		}
-		g := grant{chart: r.Chart, verb: "bind", resource: "clusterroles", name: b.RoleRef.Name}
-		if b.RoleRef.Kind == "Role" {
-			g.resource = "roles"
-		}
-		if o.Kind() == "RoleBinding" {
+		g := grant{chart: r.Chart, resource: "clusterroles", name: o.Name()}
+		if o.Kind() == "Role" || o.Kind() == "RoleBinding" {
 			g.namespace = namespaceOf(o, r.Namespace)
 		}
-		known, ok := rules[g.resource+"/"+g.roleNamespace()+"/"+g.name]
+		var err error
+		switch o.Kind() {
+		case "Role", "ClusterRole":
+			if g, err = g.role(o); err == nil {
+				out, rules[g.key()] = append(out, g), g.rules
+			}
+		case "RoleBinding", "ClusterRoleBinding":
+			if g, err = g.binding(o); err == nil {
+				bound = append(bound, g)
+			}
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	for _, g := range bound {
+		known, ok := rules[g.key()]
 		g.rules, g.unknown = known, !ok
 		out = append(out, g)
 	}
 	return out, nil
 }
 
-func (g grant) roleNamespace() string {
-	if g.resource == "clusterroles" {
-		return ""
+func (g grant) role(o chart.Object) (grant, error) {
+	var role rbacv1.ClusterRole // a Role has no more
+	err := decode(o, &role)
+	g.verb, g.rules = "escalate", role.Rules
+	if o.Kind() == "Role" {
+		g.resource = "roles"
 	}
-	return g.namespace
+	if role.AggregationRule != nil { // it may come to hold anything
+		g.rules = append(g.rules, rbacv1.PolicyRule{Verbs: []string{"*"}, APIGroups: []string{"*"}, Resources: []string{"*"}}, rbacv1.PolicyRule{Verbs: []string{"*"}, NonResourceURLs: []string{"*"}})
+	}
+	return g, err
+}
+
+func (g grant) binding(o chart.Object) (grant, error) {
+	var b rbacv1.RoleBinding // a ClusterRoleBinding has no more
+	err := decode(o, &b)
+	g.verb, g.name = "bind", b.RoleRef.Name
+	if b.RoleRef.Kind == "Role" {
+		g.resource = "roles"
+	}
+	return g, err
+}
+
+// key names the role.
+func (g grant) key() string {
+	if g.resource == "clusterroles" {
+		return g.resource + "/" + g.name
+	}
+	return g.resource + "/" + g.namespace + "/" + g.name
 }
 
 // maxLacking bounds how many rights of a role are named that a user has not.
@@ -311,26 +326,18 @@ func (r right) String() string {
 	return r.Verb + " " + named(r.ResourceAttributes)
 }
 
+// holds asks whether the user has a right. That an object is there already does
+// not matter, as it does in may.
 func (r *reviews) holds(ctx context.Context, one right) (bool, error) {
-	if one.path == "" {
-		// What is asked is to hold the right, not to use it: that an object is there
-		// does not matter.
-		key := "hold " + fmt.Sprintf("%q", one.ResourceAttributes)
-		status, ok := r.known[key]
-		if !ok {
-			var err error
-			if status, err = r.review(ctx, authv1.SelfSubjectAccessReviewSpec{ResourceAttributes: &one.ResourceAttributes}); err != nil {
-				return false, err
-			}
-			r.known[key] = status
-		}
-		return status.Allowed, nil
-	}
-	key := "hold " + one.Verb + " " + one.path
+	key := "hold " + one.path + fmt.Sprintf("%q", one.ResourceAttributes)
 	status, ok := r.known[key]
 	if !ok {
+		spec := authv1.SelfSubjectAccessReviewSpec{ResourceAttributes: &one.ResourceAttributes}
+		if one.path != "" {
+			spec = authv1.SelfSubjectAccessReviewSpec{NonResourceAttributes: &authv1.NonResourceAttributes{Verb: one.Verb, Path: one.path}}
+		}
 		var err error
-		if status, err = r.review(ctx, authv1.SelfSubjectAccessReviewSpec{NonResourceAttributes: &authv1.NonResourceAttributes{Verb: one.Verb, Path: one.path}}); err != nil {
+		if status, err = r.review(ctx, spec); err != nil {
 			return false, err
 		}
 		r.known[key] = status
