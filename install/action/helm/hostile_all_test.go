@@ -182,7 +182,8 @@ func TestRealHooksEnd(t *testing.T) {
 		untouched(t, ns)
 	}
 	// A hook of removal says something only then.
-	must(t, carry(t, odd(map[string]string{"a.yaml": config("made", ""), "h.yaml": endlessHook("post-delete")}), ""), in)
+	generated := thing("v1", "ConfigMap", "generateName: g-, annotations: {helm.sh/hook: pre-install}", "")
+	must(t, carry(t, odd(map[string]string{"a.yaml": config("made", ""), "h.yaml": endlessHook("post-delete") + generated}), ""), in)
 	_, err := Uninstall(t.Context(), Removal{Kubeconfig: box.Kubeconfig, Release: "prod", Namespace: ns, Timeout: 3 * time.Second})
 	if err == nil || !strings.Contains(err.Error(), "timed out") {
 		t.Errorf("error %v", err)

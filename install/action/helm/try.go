@@ -39,7 +39,7 @@ func (l *live) try(ctx context.Context, t trial, release string) error {
 	if err != nil {
 		return err
 	}
-	if o.GetName() == "" {
+	if o.GetName() == "" && o.GetGenerateName() == "" {
 		return &kube.InvalidError{Object: o.GetKind() + " of " + t.object.Source, Fields: []string{"metadata.name"}, Reason: "it has no name"}
 	}
 	client, ref, err := l.resource(ctx, refsOf(t.object.Tree)[0])
@@ -47,7 +47,7 @@ func (l *live) try(ctx context.Context, t trial, release string) error {
 		return err
 	}
 	o.SetNamespace(ref.Namespace)
-	if t.before == nil && !t.hook { // most likely it is not there
+	if o.GetName() == "" || t.before == nil && !t.hook { // most likely it is not there
 		_, err := client.Create(ctx, o, asHelm)
 		if !apierrors.IsAlreadyExists(err) {
 			return l.refusal(ctx, o, err)
