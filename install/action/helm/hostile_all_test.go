@@ -64,6 +64,7 @@ func TestRealRefused(t *testing.T) {
 		"label":            {thing("v1", "ConfigMap", `name: made-bad, labels: {a: "{{ .Values.password }}"}`, ""), "K8S-09", `Invalid value: "(not shown)"`},
 		"name":             {config(`"made\e[31m"`, ""), "K8S-09", "metadata.name"},
 		"no name":          {thing("v1", "ConfigMap", "", ""), "K8S-09", "ConfigMap of demo/templates/b.yaml: it has no name"},
+		"made-up name":     {thing("v1", "ConfigMap", "generateName: made-, annotations: {helm.sh/hook: pre-install}", ""), "K8S-09", "it has no name"},
 		"number":           {thing("v1", "Service", "name: made", "spec: {ports: [{port: 70000}]}"), "K8S-09", "spec.ports[0].port"},
 		"kind":             {thing("none.test/v1", "Thing", "name: made", ""), "K8S-10", "Thing"},
 		"kind of template": {crd + thing("late.test/v1", "Gadget", "name: made", ""), "K8S-09", "among the templates"},
@@ -182,7 +183,8 @@ func TestRealHooksEnd(t *testing.T) {
 		untouched(t, ns)
 	}
 	// A hook of removal says something only then.
-	must(t, carry(t, odd(map[string]string{"a.yaml": config("made", ""), "h.yaml": endlessHook("post-delete")}), ""), in)
+	generated := thing("v1", "ConfigMap", "generateName: g-, annotations: {helm.sh/hook: pre-install, helm.sh/hook-delete-policy: hook-failed}", "")
+	must(t, carry(t, odd(map[string]string{"a.yaml": config("made", ""), "h.yaml": endlessHook("post-delete") + generated}), ""), in)
 	_, err := Uninstall(t.Context(), Removal{Kubeconfig: box.Kubeconfig, Release: "prod", Namespace: ns, Timeout: 3 * time.Second})
 	if err == nil || !strings.Contains(err.Error(), "timed out") {
 		t.Errorf("error %v", err)

@@ -45,7 +45,7 @@ func (p *prepared) sound() error {
 	for _, o := range stage(p.objects, isResource) {
 		for _, tree := range flat(o.Tree) {
 			k := key(tree, p.a.Namespace)
-			if first, twice := at[k]; twice {
+			if first, twice := at[k]; twice && refsOf(tree)[0].Name != "" {
 				return &kube.InvalidError{Object: k.name, Reason: fmt.Sprintf("chart %s has it twice: in %s and in %s", p.a.Chart, first, o.Source)}
 			}
 			at[k] = o.Source

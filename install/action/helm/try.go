@@ -26,6 +26,7 @@ const (
 	labelManaged        = "app.kubernetes.io/managed-by"
 	annotationName      = "meta.helm.sh/release-name"
 	annotationNamespace = "meta.helm.sh/release-namespace"
+	hookPolicy          = "helm.sh/hook-delete-policy"
 )
 
 // holders are kinds whose objects hold data, or other objects.
@@ -39,7 +40,8 @@ func (l *live) try(ctx context.Context, t trial, release string) error {
 	if err != nil {
 		return err
 	}
-	if o.GetName() == "" {
+	// Helm finds what it made by name, unless it never has to remove it again.
+	if o.GetName() == "" && (o.GetGenerateName() == "" || !t.hook || annotation(t.object, hookPolicy) != "hook-failed") {
 		return &kube.InvalidError{Object: o.GetKind() + " of " + t.object.Source, Fields: []string{"metadata.name"}, Reason: "it has no name"}
 	}
 	client, ref, err := l.resource(ctx, refsOf(t.object.Tree)[0])
@@ -47,7 +49,7 @@ func (l *live) try(ctx context.Context, t trial, release string) error {
 		return err
 	}
 	o.SetNamespace(ref.Namespace)
-	if t.before == nil && !t.hook { // most likely it is not there
+	if o.GetName() == "" || t.before == nil && !t.hook { // most likely it is not there
 		_, err := client.Create(ctx, o, asHelm)
 		if !apierrors.IsAlreadyExists(err) {
 			return l.refusal(ctx, o, err)
@@ -92,7 +94,7 @@ func replaced(t trial, ref Ref, have *unstructured.Unstructured, release, namesp
 	if have.GetAnnotations()[helmHook] == "" && others(have, release, namespace) != "" {
 		return taken(release, ref, "it is there and no hook; for a hook of that name Helm would remove it, whose ever it is: give one of them another name")
 	}
-	policy := annotation(t.object, "helm.sh/hook-delete-policy")
+	policy := annotation(t.object, hookPolicy)
 	if t.runs && slices.Contains(holders, ref.Kind) && (policy == "" || strings.Contains(policy, "before-hook-creation")) {
 		return taken(release, ref, "it is there; for the hook of that name Helm would remove it with all that is in it, and make it again: remove it yourself if nothing in it is needed")
 	}

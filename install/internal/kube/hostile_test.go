@@ -164,3 +164,12 @@ func TestControlCharacters(t *testing.T) {
 		t.Errorf("%q", err)
 	}
 }
+
+// TestExplainTime is the client's own limit of requests, when time is short.
+func TestExplainTime(t *testing.T) {
+	c := open(t, http.NewServeMux())
+	err := c.Explain(errors.New("client rate limiter Wait returned an error: rate: Wait(n=1) would exceed context deadline"))
+	if !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("error %v", err)
+	}
+}
