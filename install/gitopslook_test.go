@@ -181,3 +181,14 @@ func TestReportHTMLTree(t *testing.T) {
 		}
 	}
 }
+
+// TestClusterMessages: what keeps any step from a cluster is explained, in each
+// item.
+func TestClusterMessages(t *testing.T) {
+	t.Parallel()
+	s := newShop(t)
+	s.fail["kettle.example.internal"] = Finding{Code: "K8S-05", Fields: map[string]string{"server": "api:6443", "reason": "it answers 500"}}
+	if text := s.run().Text(); !strings.Contains(text, "fail K8S-05: the API server api:6443 gives no answer that can be used: it answers 500") || !strings.Contains(text, "fix: look at the server's address") {
+		t.Error(text)
+	}
+}

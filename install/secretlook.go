@@ -68,7 +68,10 @@ func (n *node) message(code string) (message, bool) {
 	if m, ok := n.messages[code]; ok {
 		return m, true
 	}
-	m, ok := ownMessages[code]
+	if m, ok := ownMessages[code]; ok {
+		return m, true
+	}
+	m, ok := clusterMessages[code]
 	return m, ok
 }
 

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"k8s.io/client-go/rest"
+	"k8s.io/client-go/transport"
 )
 
 const (
@@ -112,10 +113,22 @@ func elsewhere(resp *http.Response) error {
 }
 
 // ready is a configuration whose transport has all that a connection needs and is
-// bounded: whoever makes clients of it, such as Helm, gets the same.
-func ready(cfg *rest.Config) (*rest.Config, error) {
+// bounded: whoever makes clients of it, such as Helm, gets the same. login may be
+// nil.
+func ready(cfg *rest.Config, login *plugin) (*rest.Config, error) {
 	cfg.Wrap(func(next http.RoundTripper) http.RoundTripper { return sending{next} })
-	next, err := rest.TransportFor(cfg)
+	if login != nil {
+		cfg.ExecProvider = nil
+		cfg.Wrap(func(next http.RoundTripper) http.RoundTripper { return withPlugin{login, next} })
+	}
+	tc, err := cfg.TransportConfig()
+	if err != nil {
+		return nil, err
+	}
+	if login != nil {
+		tc.TLS.GetCertHolder = &transport.GetCertHolder{GetCert: login.cert}
+	}
+	next, err := transport.New(tc)
 	if err != nil {
 		return nil, err
 	}

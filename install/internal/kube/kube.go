@@ -80,7 +80,12 @@ func Open(ctx context.Context, c Config) (*Client, error) {
 	// The typed client would speak protobuf, and the dynamic one cannot.
 	cfg.ContentType, cfg.AcceptContentTypes = runtime.ContentTypeJSON, runtime.ContentTypeJSON
 	cfg.WarningHandlerWithContext = rest.NoWarnings{}
-	if cfg, err = ready(cfg); err != nil {
+	at := raw.Contexts[raw.CurrentContext]
+	login, err := pluginOf(raw.AuthInfos[at.AuthInfo], raw.Clusters[at.Cluster])
+	if err != nil {
+		return nil, &ConfigError{c.Kubeconfig, plain(err)}
+	}
+	if cfg, err = ready(cfg, login); err != nil {
 		return nil, &ConfigError{c.Kubeconfig, plain(err)}
 	}
 	client := &Client{raw: *raw, rest: cfg, server: u.Host, mappings: make(map[schema.GroupVersionKind]*meta.RESTMapping)}
