@@ -109,8 +109,8 @@ func (e *box) pods(t *testing.T, f *fullRun) {
 	}
 }
 
-// stock has helm and kubectl say what was installed: one release in its first
-// revision that worked, and no workload of which Airlock says nothing.
+// stock has helm and kubectl say what was installed: three releases, the
+// revisions that were made, and no workload of which Airlock says nothing.
 func (e *box) stock(t *testing.T) {
 	t.Helper()
 	var list []struct{ Name, Namespace, Chart, Status string }
@@ -130,11 +130,12 @@ func (e *box) stock(t *testing.T) {
 	if !slices.Equal(got, want) {
 		t.Errorf("helm list: %q, want %q", got, want)
 	}
-	if history := e.history(t); len(history) != 1 || !strings.HasSuffix(history[0], "deployed") {
-		t.Errorf("helm history: %q", history)
+	// The first was killed.
+	if got, want := e.history(t), []string{"1 1.0.0 failed", "2 1.0.0 deployed"}; !slices.Equal(got, want) {
+		t.Errorf("helm history: %q, want %q", got, want)
 	}
 	names := strings.Fields(e.run(t, "kubectl", "--namespace", namespace, "get", "deployments,statefulsets,daemonsets,jobs,cronjobs", "--output", "name"))
-	if want := []string{"deployment.apps/spacelift-drain", "deployment.apps/spacelift-server"}; !slices.Equal(names, want) {
+	if want := []string{"deployment.apps/spacelift-drain", "deployment.apps/spacelift-scheduler", "deployment.apps/spacelift-server"}; !slices.Equal(names, want) {
 		t.Errorf("kubectl: %q, want %q", names, want)
 	}
 }

@@ -71,6 +71,7 @@ func fullAnswers(t *testing.T, f *fullRun, root *pki.Authority, cert tls.Certifi
 		endpoint, db = f.near(endpoint), strings.Replace(db, local, f.near(local), 1)
 	}
 	s, at := front(t, cert, "http://"+endpoint)
+	issuer := at // the product signs as what it listens on
 	if f.near != nil {
 		at = "https://" + f.near(strings.TrimPrefix(at, "https://"))
 	}
@@ -82,7 +83,7 @@ func fullAnswers(t *testing.T, f *fullRun, root *pki.Authority, cert tls.Certifi
 		"license.type": "jwt", "license.token": rowToken("RS256", 300), "license.reference": "contract 4711",
 		"tls.ca_file": root.File(t), "trust.system_bundle": root.File(t), "db.url": db, "storage.minio.endpoint": endpoint,
 		"network.flows":    []any{map[string]any{"from": "workers", "to": "server", "endpoint": at}},
-		"networks.allowed": []any{"10.0.0.0/8"}, "validation.server_url": at,
+		"networks.allowed": []any{"10.0.0.0/8"}, "validation.server_url": at, "validation.issuer": issuer,
 		"admin.username": "root", "admin.password": "a-password-of-the-admin", "account.name": "enclave-1",
 		"api.key_id": apiKeyID, "api.key_secret": apiKeySecret,
 		"pool.steady": "20ms", "pool.poll": "5ms", "validation.poll": "1ms", "validation.run_within": "1m", "validation.repository": "infra/validation",
@@ -119,7 +120,7 @@ func onpremAnswers(t *testing.T, f *fullRun) map[string]any {
 		"sso.type": "oidc", "sso.issuer": sso, "sso.ca_file": ssoCA, "admin.disable": true,
 		"observability.promex_url": netHTTP(t, map[string]string{"/health": "ok", "/metrics": "spacelift_public_worker_queue 0\n"}),
 		"telemetry.vendor":         "OpenTelemetry", "telemetry.endpoint": "http://" + netCollector(t),
-		"federation.target": "Vault", "federation.issuer": server,
+		"federation.target": "Vault", "federation.issuer": in["validation.issuer"],
 	})
 	return in
 }

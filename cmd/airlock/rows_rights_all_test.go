@@ -533,7 +533,7 @@ func TestRowsRightsGitOps(t *testing.T) {
 		"list ingressclasses.networking.k8s.io": "the row about the ingress controller",
 		"list replicasets.apps":                 "where there is no pod",
 	}}
-	b.check(t, site, row{inputs: in, more: sources.with(t, good), tree: t.TempDir()}, func(t *testing.T, kubeconfig string) {
+	b.check(t, site, row{inputs: in, more: sources.with(t, good), tree: t.TempDir()}, func(t *testing.T, kubeconfig, _ string) {
 		given := b.mirror(t, kubeconfig, "spacelift-backend:v4.3.0")
 		argo := newController(t, b.Cluster)
 		n := 0
@@ -566,7 +566,7 @@ func TestRowsRightsGitOps(t *testing.T) {
 		do("deploy-helm-chart", broken, install.StateFail, "HELM-03")
 		do("deploy-helm-chart", good, install.StatePass, "")
 	})
-	_, kubeconfig := b.user(t, nil)
+	_, kubeconfig := b.user(t, nil, nil)
 	_, said := catch(t, row{inputs: in, more: sources.with(t, good), tree: t.TempDir()}, kubeconfig)
 	for _, r := range said {
 		if r.verb != "get" && r.verb != "list" {
