@@ -10,7 +10,6 @@ import (
 	"github.com/airlock-project/airlock/bundle/chart"
 	"github.com/airlock-project/airlock/install"
 	cluster "github.com/airlock-project/airlock/install/internal/kube"
-	"github.com/opencontainers/go-digest"
 	authv1 "k8s.io/api/authorization/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -51,19 +50,6 @@ type rbacRule struct {
 
 // Codes implements install.Coder.
 func (RBAC) Codes() map[string][]string { return cluster.General(nil) }
-
-// Grounds implements install.Grounder: what charts consist of depends on the
-// site's values files.
-func (RBAC) Grounds(in install.Input) any {
-	if in.With["charts"] == nil {
-		return nil
-	}
-	var out []string
-	for _, f := range in.Values {
-		out = append(out, f.Chart+"="+digest.FromBytes(f.Data).String())
-	}
-	return map[string]any{"values": out}
-}
 
 // Run asks everything and reports every refusal.
 func (k RBAC) Run(ctx context.Context, in install.Input) (install.Result, error) {

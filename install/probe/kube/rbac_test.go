@@ -280,9 +280,6 @@ func TestRBACChartTroubles(t *testing.T) {
 	if _, err := (RBAC{}).Run(t.Context(), install.Input{With: map[string]any{"kubeconfig": s.Kubeconfig, "charts": []any{map[string]any{"chart": "web"}}}}); err == nil {
 		t.Error("a chart without a namespace is accepted")
 	}
-	if a, b := (RBAC{}).Grounds(install.Input{With: with, Values: []install.ValuesFile{{Data: []byte("a: 1")}}}), (RBAC{}).Grounds(install.Input{With: with}); cmp.Equal(a, b) {
-		t.Error("another values file is no reason to ask again")
-	}
 }
 
 // TestRBACBounded: rules of a chart are hostile.
