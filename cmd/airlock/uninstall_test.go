@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -20,9 +21,7 @@ func made(kind, namespace, name string, more map[string]any) map[string]any {
 	if namespace != "" {
 		md["namespace"] = namespace
 	}
-	for k, v := range more {
-		md[k] = v
-	}
+	maps.Copy(md, more)
 	return map[string]any{"apiVersion": "v1", "kind": kind, "metadata": md}
 }
 
