@@ -541,8 +541,10 @@ func TestRowsRightsGitOps(t *testing.T) {
 			t.Helper()
 			n++
 			// Items are trees of their own here: each run has one item.
-			r := row{item: item, inputs: in, given: given, registry: &manifests.SiteRegistry{To: b.host + "/airlock"}, more: sources.with(t, v),
-				state: state + fmt.Sprint(n), tree: filepath.Join(dir, fmt.Sprint(n)), limit: "30s"}
+			r := row{
+				item: item, inputs: in, given: given, registry: &manifests.SiteRegistry{To: b.host + "/airlock"}, more: sources.with(t, v),
+				state: state + fmt.Sprint(n), tree: filepath.Join(dir, fmt.Sprint(n)), limit: "30s",
+			}
 			if err := os.Mkdir(r.state, 0o700); err != nil {
 				t.Fatal(err)
 			}
