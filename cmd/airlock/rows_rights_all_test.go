@@ -77,6 +77,10 @@ func spaceliftChart(t *testing.T, v variant) bundle.Source {
 	t.Helper()
 	note := v.note()
 	workload := func(part string) string {
+		probe := "startupProbe: {httpGet: {path: /startup, port: 8080}}"
+		if part == "server" {
+			probe = "readinessProbe: {httpGet: {path: /readiness, port: 8080}}"
+		}
 		return `apiVersion: apps/v1
 kind: Deployment
 metadata: {name: spacelift-` + part + `}
@@ -84,7 +88,7 @@ spec:
   selector: {matchLabels: {app: ` + part + `}}
   template:
     metadata: {labels: {app: ` + part + `}, annotations: ` + note + `}
-    spec: {containers: [{name: ` + part + `, image: {{ .Values.shared.image | quote }}, envFrom: [{secretRef: {name: {{ .Values.shared.secretRef }}}}]}]}
+    spec: {containers: [{name: ` + part + `, image: {{ .Values.shared.image | quote }}, envFrom: [{secretRef: {name: {{ .Values.shared.secretRef }}}}], ` + probe + `}]}
 ---
 apiVersion: v1
 kind: Service
@@ -101,6 +105,8 @@ spec: {selector: {app: ` + part + `}, ports: [{port: 80}]}
 		"templates/account.yaml": "apiVersion: v1\nkind: ServiceAccount\nmetadata: {name: spacelift-backend}\n",
 		"templates/server.yaml":  workload("server"),
 		"templates/drain.yaml":   workload("drain"),
+		"templates/sched.yaml":   workload("scheduler"),
+		"templates/mqtt.yaml":    "apiVersion: v1\nkind: Service\nmetadata: {name: spacelift-mqtt}\nspec: {selector: {app: server}, ports: [{port: 1984}]}\n",
 		"templates/ingress.yaml": route("server-v4", "{{ .Values.shared.serverHostname }}", ".Values.ingress.ingressClassName"),
 		"templates/gateway.yaml": "{{ with .Values.vcsGateway }}{{ if .enabled }}{{ if .ingress.enabled }}" + route("vcs-gateway", "{{ .domain }}", ".ingress.ingressClassName") + "{{ end }}{{ if .gateway.enabled }}\n---\n" +
 			"apiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {name: vcs-gateway}\nspec: {gatewayClassName: {{ .gateway.gatewayClassName }}}\n---\n" +
@@ -556,7 +562,7 @@ func TestRowsRightsGitOps(t *testing.T) {
 					argo.sync(t, filepath.Join(r.tree, "secrets"))
 				}
 				if item == "deploy-helm-chart" && v != broken {
-					ready(t, b.Cluster, ns, "spacelift-server", "spacelift-drain")
+					ready(t, b.Cluster, ns, "spacelift-server", "spacelift-drain", "spacelift-scheduler")
 				}
 				r.want, r.code = want, code
 				runRow(t, r)
