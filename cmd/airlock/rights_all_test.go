@@ -34,6 +34,7 @@ import (
 	admissionv1 "k8s.io/api/admissionregistration/v1"
 	authv1 "k8s.io/api/authorization/v1"
 	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -539,6 +540,16 @@ func (b *rightsBox) addresses(t *testing.T, ip string) {
 					s.Status.LoadBalancer.Ingress = []corev1.LoadBalancerIngress{{IP: ip}}
 					// What has just changed is seen at the next tick.
 					_, _ = b.Clientset.CoreV1().Services(s.Namespace).UpdateStatus(ctx, &s, metav1.UpdateOptions{})
+				}
+			}
+			routes, err := b.Clientset.NetworkingV1().Ingresses("").List(ctx, metav1.ListOptions{})
+			if err != nil {
+				continue
+			}
+			for _, o := range routes.Items {
+				if len(o.Status.LoadBalancer.Ingress) == 0 {
+					o.Status.LoadBalancer.Ingress = []networkingv1.IngressLoadBalancerIngress{{IP: ip}}
+					_, _ = b.Clientset.NetworkingV1().Ingresses(o.Namespace).UpdateStatus(ctx, &o, metav1.UpdateOptions{}) // or at the next tick
 				}
 			}
 		}

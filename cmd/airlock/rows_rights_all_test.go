@@ -432,6 +432,7 @@ func TestRowsRightsAKS(t *testing.T) {
 func TestRowsRightsEKS(t *testing.T) {
 	t.Parallel()
 	b := newRightsBox(t)
+	b.addresses(t, "10.0.0.9")
 	ns := b.Namespace(t)
 	d, err := dynamic.NewForConfig(b.REST)
 	if err != nil {
@@ -488,6 +489,7 @@ func TestRowsRightsEKS(t *testing.T) {
 func TestRowsRightsGKE(t *testing.T) {
 	t.Parallel()
 	b := newRightsBox(t)
+	b.addresses(t, "10.0.0.9")
 	ns := b.Namespace(t)
 	d, err := dynamic.NewForConfig(b.REST)
 	if err != nil {
