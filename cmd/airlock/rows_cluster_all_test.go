@@ -581,6 +581,7 @@ func (c *clusterRows) telemetry(t *testing.T) {
 	}
 	readers := []string{"spacelift-server", "spacelift-drain", "spacelift-scheduler", "spacelift-vcs-gateway"}
 	c.backend(t, ns, "spacelift-shared", readers...)
+	time.Sleep(1100 * time.Millisecond) // a change in the second in which a Secret was made cannot be told from its making
 	in := map[string]any{"k8s.namespace": ns, "telemetry.vendor": "OpenTelemetry", "telemetry.endpoint": "http://otel.site-a.example:4317"}
 	c.run(t, "telemetry-rollout", in, []row{
 		{name: "good", want: install.StatePass},

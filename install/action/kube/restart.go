@@ -235,7 +235,7 @@ func (w *restarting) look(ctx context.Context, name string) (due, error) {
 // is just before that second: what needs it cannot have started without it.
 func changedAt(s *corev1.Secret) time.Time {
 	at, made := cluster.SecretChanged(s), s.CreationTimestamp.Time
-	if at.Sub(made) <= time.Second { // the server writes both, one after the other
+	if at.Equal(made) {
 		return made.Add(-time.Nanosecond)
 	}
 	return at
