@@ -174,31 +174,11 @@ func (e *box) names(t *testing.T, records ...string) {
 // product that they belong to.
 func (e *box) work(t *testing.T) {
 	t.Helper()
-	e.tend(t, func(ctx context.Context) {
+	tend(t, 500*time.Millisecond, func(ctx context.Context) {
 		if product := e.product.Load(); product != nil {
 			poolController{e.clients, e.dynamic, product}.tick(ctx)
 		}
 	})
-}
-
-// tend does something twice a second until the test ends.
-func (e *box) tend(t *testing.T, do func(context.Context)) {
-	t.Helper()
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan struct{})
-	t.Cleanup(func() { cancel(); <-done })
-	go func() {
-		defer close(done)
-		tick := time.NewTicker(500 * time.Millisecond)
-		defer tick.Stop()
-		for ctx.Err() == nil {
-			do(ctx)
-			select {
-			case <-ctx.Done():
-			case <-tick.C:
-			}
-		}
-	}()
 }
 
 func (e *box) site(f *fullRun) *manifests.SiteRegistry {

@@ -148,18 +148,7 @@ func (e *box) notInMirror(t *testing.T, f *fullRun) {
 	e.lose("spacelift-backend")
 	it := e.within(t, f, 40*time.Second, nil, "deploy-helm-chart")
 	e.lose("")
-	i := slices.IndexFunc(it.Findings, func(f install.FindingReport) bool { return f.Code == "HELM-01" })
-	if it.State != install.StateFail || i < 0 {
-		t.Fatalf("got %s (%s): %+v", it.State, it.Reason, it.Findings)
-	}
-	for _, want := range []string{"pod spacelift-", boxRegistry + "/airlock/spacelift-backend:" + fullVersion + "@sha256:", "not found"} {
-		if !strings.Contains(it.Findings[i].Cause, want) {
-			t.Errorf("the cause lacks %q: %s", want, it.Findings[i].Cause)
-		}
-	}
-	if !strings.Contains(it.Findings[i].Fix, "setup-registry-push-images") {
-		t.Errorf("fix: %s", it.Findings[i].Fix)
-	}
+	cannotPull(t, it, "not found", "setup-registry-push-images")
 }
 
 // closedToPods names an endpoint that this machine reaches and pods do not: the

@@ -27,7 +27,7 @@ func (e *box) balance(t *testing.T) {
 	if out, err := exec.CommandContext(t.Context(), "ip", "route", "replace", ingressAddress+"/32", "dev", "node0").CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
-	e.tend(t, func(ctx context.Context) {
+	tend(t, 500*time.Millisecond, func(ctx context.Context) {
 		list, err := e.clients.CoreV1().Services("").List(ctx, metav1.ListOptions{})
 		if err != nil {
 			return // it is over, or asked again at the next tick

@@ -38,18 +38,7 @@ func (e *box) wrongPullSecret(t *testing.T, f *fullRun) {
 	}
 	login(wrong)
 	it := e.within(t, f, 40*time.Second, nil, "deploy-helm-chart")
-	i := slices.IndexFunc(it.Findings, func(f install.FindingReport) bool { return f.Code == "HELM-01" })
-	if it.State != install.StateFail || i < 0 {
-		t.Fatalf("got %s (%s): %+v", it.State, it.Reason, it.Findings)
-	}
-	for _, want := range []string{"pod spacelift-", boxRegistry + "/airlock/spacelift-backend:" + fullVersion + "@sha256:", "401"} {
-		if !strings.Contains(it.Findings[i].Cause, want) {
-			t.Errorf("the cause lacks %q: %s", want, it.Findings[i].Cause)
-		}
-	}
-	if !strings.Contains(it.Findings[i].Fix, "image-pull-credentials") {
-		t.Errorf("fix: %s", it.Findings[i].Fix)
-	}
+	cannotPull(t, it, "401", "image-pull-credentials")
 	if out := e.run(t, "helm", "list", "--all", "--short", "--namespace", namespace); out != "" {
 		t.Errorf("left of what never worked: %s", out)
 	}
@@ -57,6 +46,24 @@ func (e *box) wrongPullSecret(t *testing.T, f *fullRun) {
 	// It looks from a pod that uses the secret: a process that is killed meanwhile
 	// would leave its Job for as long as the cluster keeps one.
 	f.run("reach-from-cluster")
+}
+
+// cannotPull expects that a release failed because of its image, that the cause
+// names pod, image and reason, and that the fix names the item.
+func cannotPull(t *testing.T, it install.ItemReport, reason, item string) {
+	t.Helper()
+	i := slices.IndexFunc(it.Findings, func(f install.FindingReport) bool { return f.Code == "HELM-01" })
+	if it.State != install.StateFail || i < 0 {
+		t.Fatalf("got %s (%s): %+v", it.State, it.Reason, it.Findings)
+	}
+	for _, want := range []string{"pod spacelift-", boxRegistry + "/airlock/spacelift-backend:" + fullVersion + "@sha256:", reason} {
+		if !strings.Contains(it.Findings[i].Cause, want) {
+			t.Errorf("the cause lacks %q: %s", want, it.Findings[i].Cause)
+		}
+	}
+	if !strings.Contains(it.Findings[i].Fix, item) {
+		t.Errorf("fix: %s", it.Findings[i].Fix)
+	}
 }
 
 // killed kills a process that installs in the middle of Helm's wait, looks at

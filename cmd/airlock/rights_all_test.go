@@ -518,40 +518,27 @@ func (b *rightsBox) issue(t *testing.T, ca *pki.Authority) {
 // Helm waits, in a namespace until the test ends.
 func (b *rightsBox) addresses(t *testing.T, ip string) {
 	t.Helper()
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan struct{})
-	t.Cleanup(func() { cancel(); <-done })
-	go func() {
-		defer close(done)
-		tick := time.NewTicker(200 * time.Millisecond)
-		defer tick.Stop()
-		for {
-			select {
-			case <-ctx.Done():
-				return
-			case <-tick.C:
-			}
-			list, err := b.Clientset.CoreV1().Services("").List(ctx, metav1.ListOptions{})
-			if err != nil {
-				continue
-			}
-			for _, s := range list.Items {
-				if s.Spec.Type == corev1.ServiceTypeLoadBalancer && len(s.Status.LoadBalancer.Ingress) == 0 {
-					s.Status.LoadBalancer.Ingress = []corev1.LoadBalancerIngress{{IP: ip}}
-					// What has just changed is seen at the next tick.
-					_, _ = b.Clientset.CoreV1().Services(s.Namespace).UpdateStatus(ctx, &s, metav1.UpdateOptions{})
-				}
-			}
-			routes, err := b.Clientset.NetworkingV1().Ingresses("").List(ctx, metav1.ListOptions{})
-			if err != nil {
-				continue
-			}
-			for _, o := range routes.Items {
-				if len(o.Status.LoadBalancer.Ingress) == 0 {
-					o.Status.LoadBalancer.Ingress = []networkingv1.IngressLoadBalancerIngress{{IP: ip}}
-					_, _ = b.Clientset.NetworkingV1().Ingresses(o.Namespace).UpdateStatus(ctx, &o, metav1.UpdateOptions{}) // or at the next tick
-				}
+	tend(t, 200*time.Millisecond, func(ctx context.Context) {
+		list, err := b.Clientset.CoreV1().Services("").List(ctx, metav1.ListOptions{})
+		if err != nil {
+			return
+		}
+		for _, s := range list.Items {
+			if s.Spec.Type == corev1.ServiceTypeLoadBalancer && len(s.Status.LoadBalancer.Ingress) == 0 {
+				s.Status.LoadBalancer.Ingress = []corev1.LoadBalancerIngress{{IP: ip}}
+				// What has just changed is seen at the next tick.
+				_, _ = b.Clientset.CoreV1().Services(s.Namespace).UpdateStatus(ctx, &s, metav1.UpdateOptions{})
 			}
 		}
-	}()
+		routes, err := b.Clientset.NetworkingV1().Ingresses("").List(ctx, metav1.ListOptions{})
+		if err != nil {
+			return
+		}
+		for _, o := range routes.Items {
+			if len(o.Status.LoadBalancer.Ingress) == 0 {
+				o.Status.LoadBalancer.Ingress = []networkingv1.IngressLoadBalancerIngress{{IP: ip}}
+				_, _ = b.Clientset.NetworkingV1().Ingresses(o.Namespace).UpdateStatus(ctx, &o, metav1.UpdateOptions{}) // or at the next tick
+			}
+		}
+	})
 }

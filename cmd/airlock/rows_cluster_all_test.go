@@ -322,9 +322,6 @@ func (c *clusterRows) eksClass(t *testing.T) {
 // manager stands in for cert-manager: issuers are ready at once, and what is asked
 // for is issued by an authority.
 func (c *clusterRows) manager(t *testing.T, ca *pki.Authority) {
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan struct{})
-	t.Cleanup(func() { cancel(); <-done })
 	ready := []byte(`{"status":{"conditions":[{"type":"Ready","status":"True","reason":"Stand-in"}]}}`)
 	issuers := schema.GroupVersionResource{Group: "cert-manager.io", Version: "v1", Resource: "clusterissuers"}
 	certificates := c.dynamic.Resource(schema.GroupVersionResource{Group: "cert-manager.io", Version: "v1", Resource: "certificates"}).Namespace("cert-manager")
@@ -336,38 +333,28 @@ func (c *clusterRows) manager(t *testing.T, ca *pki.Authority) {
 			t.Fatal(err)
 		}
 	}
-	go func() {
-		defer close(done)
-		tick := time.NewTicker(100 * time.Millisecond)
-		defer tick.Stop()
-		for {
-			select {
-			case <-ctx.Done():
-				return
-			case <-tick.C:
-			}
-			if list, err := c.dynamic.Resource(issuers).List(ctx, metav1.ListOptions{}); err == nil {
-				for _, o := range list.Items {
-					// What has just changed is seen at the next tick.
-					_, _ = c.dynamic.Resource(issuers).Patch(ctx, o.GetName(), types.MergePatchType, ready, metav1.PatchOptions{}, "status")
-				}
-			}
-			list, err := certificates.List(ctx, metav1.ListOptions{})
-			if err != nil {
-				continue
-			}
+	tend(t, 100*time.Millisecond, func(ctx context.Context) {
+		if list, err := c.dynamic.Resource(issuers).List(ctx, metav1.ListOptions{}); err == nil {
 			for _, o := range list.Items {
-				name, _, _ := unstructured.NestedString(o.Object, "spec", "secretName")
-				raw, _ := json.Marshal(map[string]any{"apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/tls", "metadata": map[string]any{"name": name}, "data": map[string]any{"tls.crt": pair[0], "tls.key": pair[1]}})
-				force := true
-				_, err := c.Clientset.CoreV1().Secrets("cert-manager").Patch(ctx, name, types.ApplyPatchType, raw, metav1.PatchOptions{FieldManager: "cert-manager", Force: &force})
-				if err == nil {
-					// As above.
-					_, _ = certificates.Patch(ctx, o.GetName(), types.MergePatchType, ready, metav1.PatchOptions{}, "status")
-				}
+				// What has just changed is seen at the next tick.
+				_, _ = c.dynamic.Resource(issuers).Patch(ctx, o.GetName(), types.MergePatchType, ready, metav1.PatchOptions{}, "status")
 			}
 		}
-	}()
+		list, err := certificates.List(ctx, metav1.ListOptions{})
+		if err != nil {
+			return
+		}
+		for _, o := range list.Items {
+			name, _, _ := unstructured.NestedString(o.Object, "spec", "secretName")
+			raw, _ := json.Marshal(map[string]any{"apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/tls", "metadata": map[string]any{"name": name}, "data": map[string]any{"tls.crt": pair[0], "tls.key": pair[1]}})
+			force := true
+			_, err := c.Clientset.CoreV1().Secrets("cert-manager").Patch(ctx, name, types.ApplyPatchType, raw, metav1.PatchOptions{FieldManager: "cert-manager", Force: &force})
+			if err == nil {
+				// As above.
+				_, _ = certificates.Patch(ctx, o.GetName(), types.MergePatchType, ready, metav1.PatchOptions{}, "status")
+			}
+		}
+	})
 }
 
 func (c *clusterRows) issuer(t *testing.T) {

@@ -277,7 +277,7 @@ func TestRowObservability(t *testing.T) {
 			http.Error(w, "Unauthorized", http.StatusUnauthorized)
 			return
 		}
-		_, _ = io.WriteString(w, "controller_runtime_active_workers 0\n")
+		_, _ = io.WriteString(w, "controller_runtime_active_workers 0\n") // a client that left is told nothing
 	}))
 	srv.TLS = &tls.Config{Certificates: []tls.Certificate{ca.Server(t, []string{"127.0.0.1"})}}
 	srv.StartTLS()

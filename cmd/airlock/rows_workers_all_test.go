@@ -214,22 +214,7 @@ func (c *workerRows) otherAuthority(t *testing.T, in map[string]any, deployment 
 
 // stand has the stand-in for the controller look at pools until the test ends.
 func (c *workerRows) stand(t *testing.T, product *spacelift.Server) {
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan struct{})
-	t.Cleanup(func() { cancel(); <-done })
-	go func() {
-		defer close(done)
-		tick := time.NewTicker(100 * time.Millisecond)
-		defer tick.Stop()
-		for {
-			select {
-			case <-ctx.Done():
-				return
-			case <-tick.C:
-				poolController{c.Clientset, c.dynamic, product}.tick(ctx)
-			}
-		}
-	}()
+	tend(t, 100*time.Millisecond, poolController{c.Clientset, c.dynamic, product}.tick)
 }
 
 // remove removes a pool, and waits until it and its workers are gone.

@@ -89,10 +89,7 @@ func TestUninstallPlan(t *testing.T) {
 			}
 			a := review.Spec.ResourceAttributes
 			review.Status.Allowed = a.Verb+" "+a.Resource != denied
-			raw, _ := json.Marshal(review)
-			var out map[string]any
-			_ = json.Unmarshal(raw, &out)
-			return out
+			return review
 		},
 	}
 	object := func(kind, ns, name, item string) install.Kept {
