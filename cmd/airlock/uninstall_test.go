@@ -13,6 +13,7 @@ import (
 
 	"github.com/airlock-project/airlock/install"
 	authv1 "k8s.io/api/authorization/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 )
 
 // made is an object that an installation made.
@@ -89,7 +90,11 @@ func TestUninstallPlan(t *testing.T) {
 			}
 			a := review.Spec.ResourceAttributes
 			review.Status.Allowed = a.Verb+" "+a.Resource != denied
-			return review
+			out, err := runtime.DefaultUnstructuredConverter.ToUnstructured(&review)
+			if err != nil {
+				t.Error(err)
+			}
+			return out
 		},
 	}
 	object := func(kind, ns, name, item string) install.Kept {
