@@ -52,7 +52,6 @@ func (c poolController) tick(ctx context.Context) {
 		actual := size
 		if err != nil {
 			actual = 0
-			c.warn(ctx, o, err)
 		}
 		for n := range actual {
 			c.worker(ctx, o, fmt.Sprintf("%s-%d", o.GetName(), n), id)
@@ -60,6 +59,9 @@ func (c poolController) tick(ctx context.Context) {
 		_, has, _ := unstructured.NestedMap(o.Object, "spec", "token")
 		status, _ := json.Marshal(map[string]any{"status": map[string]any{"desiredPoolSize": size, "actualPoolSize": actual, "autoRegistered": !has, "selector": "workers.spacelift.io/not-used=" + id}})
 		_, _ = c.dynamic.Resource(poolKind("workerpools")).Namespace(o.GetNamespace()).Patch(ctx, o.GetName(), types.MergePatchType, status, metav1.PatchOptions{}, "status")
+		if err != nil {
+			c.warn(ctx, o, err) // who sees that it failed sees the numbers, too
+		}
 	}
 }
 
