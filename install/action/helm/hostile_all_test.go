@@ -53,7 +53,6 @@ func refusal(t *testing.T, b *carried, in install.Input, code string, says ...st
 // one object that the server, or Helm, would refuse.
 func TestRealRefused(t *testing.T) {
 	hook := thing("v1", "ConfigMap", "name: made-by-hook, annotations: {helm.sh/hook: pre-install}", "") + config("made", "")
-	crd := strings.ReplaceAll(gadgets("x"), "demo.test", "late.test")
 	for name, c := range map[string]struct {
 		object string
 		code   string
@@ -67,7 +66,6 @@ func TestRealRefused(t *testing.T) {
 		"made-up name":     {thing("v1", "ConfigMap", "generateName: made-, annotations: {helm.sh/hook: pre-install}", ""), "K8S-09", "it has no name"},
 		"number":           {thing("v1", "Service", "name: made", "spec: {ports: [{port: 70000}]}"), "K8S-09", "spec.ports[0].port"},
 		"kind":             {thing("none.test/v1", "Thing", "name: made", ""), "K8S-10", "Thing"},
-		"kind of template": {crd + thing("late.test/v1", "Gadget", "name: made", ""), "K8S-09", "among the templates"},
 		"namespace":        {thing("v1", "ConfigMap", "name: made, namespace: not-there", ""), "NS-01", "not-there"},
 		"own namespace":    {thing("v1", "Namespace", "name: {{ .Release.Namespace }}", ""), "HELM-11", "no release of Helm has made it"},
 		"hook for its own": {thing("v1", "Namespace", "name: {{ .Release.Namespace }}, annotations: {helm.sh/hook: pre-delete}", ""), "HELM-11", "Helm would remove it"},

@@ -159,14 +159,13 @@ func (j *job) preflight(ctx context.Context) error {
 		g.Go(func() error { errs[i] = j.s.cluster.try(ctx, t, j.a.Release); return nil })
 	}
 	_ = g.Wait() // every error is in errs
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
 	var out refused
 	for i, err := range errs {
 		if err == nil || j.brought(list[i], err) {
 			continue
-		}
-		if _, unknown := errors.AsType[*kube.UnknownKindError](err); unknown && j.p.defined(list[i].object) != "" {
-			err = &kube.InvalidError{Object: kube.Clean(refsOf(list[i].object.Tree)[0].String()), Reason: "its kind comes with a CustomResourceDefinition among the templates, " +
-				"and Helm wants the kind before it makes any of them: the definition belongs into the chart's crds, or its object into a hook"}
 		}
 		f, ok := j.finding(err)
 		if !ok {

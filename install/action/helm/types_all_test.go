@@ -232,3 +232,16 @@ func revisionsOf(t *testing.T, ns string) string {
 	}
 	return strings.Join(out, ", ")
 }
+
+// TestRealTypesOwn: a chart may have a type and an object of it among its
+// templates: the type serves before Helm makes the first.
+func TestRealTypesOwn(t *testing.T) {
+	const group = "late.test"
+	dropTypes(t, group)
+	ns := box.Namespace(t)
+	b := carry(t, odd(map[string]string{"a.yaml": strings.ReplaceAll(gadgets("x"), "demo.test", group) + thing(group+"/v1", "Gadget", "name: made", "")}), "")
+	must(t, b, real(t, ns, nil))
+	if !nothing(t, b, real(t, ns, nil)) {
+		t.Error("a second run has something to do")
+	}
+}
