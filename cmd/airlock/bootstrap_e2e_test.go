@@ -52,9 +52,6 @@ func TestBootstrap(t *testing.T) {
 	if why := e.pod(t, "between", upstream+"/demo/two:2"); why == "" {
 		t.Fatal("a pod runs an image that nobody serves")
 	}
-	if err := os.RemoveAll(filepath.Join(certs, hostDirectory(upstream))); err != nil {
-		t.Fatal(err)
-	}
 	t.Setenv("AIRLOCK_REGISTRY_USERNAME", "airlock")
 	t.Setenv("AIRLOCK_REGISTRY_PASSWORD", "password-of-the-registry")
 	e.hosts(t, b, boxRegistry+"/real", certs)
@@ -133,9 +130,6 @@ func (e *box) hosts(t *testing.T, b, to, certs string) {
 	e.airlock(t, "mirror", b, "--key", "airlock.pub", "--to", to, "--plain-http", host, "--relocation-map", m)
 	e.airlock(t, "relocate", m, "--to", "containerd", "-o", certs)
 }
-
-// hostDirectory is where containerd looks for a registry with a port.
-func hostDirectory(host string) string { return strings.Replace(host, ":", "_", 1) + "_" }
 
 // pod runs an image by the name given. It returns "" when it runs, and the
 // kubelet's words when it cannot be pulled.

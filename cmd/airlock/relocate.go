@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -39,7 +40,7 @@ func (a *app) relocate() *cobra.Command {
 	}
 	fl := cmd.Flags()
 	fl.StringVar(&f.to, "to", "", "`format`: "+list)
-	fl.StringVarP(&f.out, "out", "o", "", "write to `path`: a new file, for containerd a directory; stdout if not given")
+	fl.StringVarP(&f.out, "out", "o", "", "write to `path`: a new file, for containerd a directory, where what an earlier map left is replaced; stdout if not given")
 	fl.StringVar(&f.nodeCA, "node-ca", "", "containerd: `path` on the nodes of the registry's CA certificates")
 	fl.StringVar(&f.values, "values", "", "helm-values: `file` with the chart's default values, for an overlay instead of a list of images")
 	return cmd
@@ -105,7 +106,7 @@ func (a *app) runRelocate(name string, f relocateFlags) error {
 	if f.out == "" {
 		return a.showFiles(out, kind == relocate.Containerd)
 	}
-	return writeFiles(f.out, kind, out.Files)
+	return a.writeFiles(f.out, kind, out.Files)
 }
 
 // showFiles writes the files to stdout, those of a tree with a line before each
@@ -125,12 +126,19 @@ func (a *app) showFiles(out relocate.Output, tree bool) error {
 	})
 }
 
-// writeFiles writes a tree below a directory, or the one file under the name
-// given. Nothing is overwritten.
-func writeFiles(out string, kind relocate.Kind, files []relocate.File) error {
+// writeFiles writes the one file under the name given, which must be free, or a
+// tree below it.
+func (a *app) writeFiles(out string, kind relocate.Kind, files []relocate.File) error {
 	if kind != relocate.Containerd {
 		return writeNew(out, files[0].Data, 0o644)
 	}
+	return a.writeTree(out, files)
+}
+
+// writeTree puts files below a directory in place of those that an earlier map
+// left there: each is the old or the new one whenever the run ends. Nothing is
+// written if one is somebody else's.
+func (a *app) writeTree(out string, files []relocate.File) error {
 	if err := os.MkdirAll(out, 0o755); err != nil {
 		return err
 	}
@@ -139,21 +147,47 @@ func writeFiles(out string, kind relocate.Kind, files []relocate.File) error {
 		return err
 	}
 	defer root.Close()
+	same := map[string]bool{}
 	for _, file := range files {
+		full := filepath.Join(out, filepath.FromSlash(file.Path))
+		old, err := regular.Read(full, manifests.MaxDocument)
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+		case err != nil:
+			return err
+		case !bytes.HasPrefix(old, []byte(relocate.Mark)):
+			return &otherFileError{path: full, what: "file that airlock relocate wrote", flag: "out"}
+		}
+		same[file.Path] = err == nil && bytes.Equal(old, file.Data)
+	}
+	for _, file := range files {
+		if same[file.Path] {
+			continue
+		}
 		if err := root.MkdirAll(path.Dir(file.Path), 0o755); err != nil {
 			return err
 		}
-		full := filepath.Join(out, filepath.FromSlash(file.Path))
-		f, err := root.OpenFile(filepath.FromSlash(file.Path), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
-		if e, ok := errors.AsType[*fs.PathError](err); ok {
-			return &fs.PathError{Op: "write", Path: full, Err: e.Err}
-		}
-		if err != nil {
+		if err := replaceFile(filepath.Join(out, filepath.FromSlash(file.Path)), file.Data); err != nil {
 			return err
 		}
-		_, err = f.Write(file.Data)
-		if err := errors.Join(err, f.Close()); err != nil {
-			return fmt.Errorf("write %s: %w", full, err)
+	}
+	return a.stale(root, out, files)
+}
+
+// stale tells of files of an earlier map for hosts that this one does not have.
+func (a *app) stale(root *os.Root, out string, files []relocate.File) error {
+	have, err := fs.Glob(root.FS(), "*/hosts.toml")
+	if err != nil {
+		return err
+	}
+	for _, name := range have {
+		full := filepath.Join(out, filepath.FromSlash(name))
+		old, err := regular.Read(full, manifests.MaxDocument)
+		if err != nil || !bytes.HasPrefix(old, []byte(relocate.Mark)) {
+			continue // not of a map
+		}
+		if !slices.ContainsFunc(files, func(f relocate.File) bool { return f.Path == name }) {
+			a.say("note: %s is of an earlier map, and this one has no image of that host: nodes go on using it until it is removed", full)
 		}
 	}
 	return nil

@@ -167,9 +167,13 @@ func (w *writer) file(path, text string) {
 	w.out.Files = append(w.out.Files, File{Path: path, Data: []byte(text)})
 }
 
+// Mark begins every file of a kind that has comments: who finds it there may
+// replace the file.
+const Mark = "# Written by airlock relocate "
+
 // head says where a file came from.
 func (w *writer) head() string {
-	return "# Written by airlock relocate from the relocation map of bundle\n# " + w.m.Bundle + "\n"
+	return Mark + "from the relocation map of bundle\n# " + w.m.Bundle + "\n"
 }
 
 // yaml writes documents with keys in the order given.
