@@ -11,6 +11,8 @@ TESTRUN  := go run ./testdata/testrun
 SYSTEM   := skopeo,zstd,openssl,tar,containerd,docker-registry,pg_dump:postgresql,mosquitto,named:bind9,dnsmasq,nginx,nft:nftables,ip:iproute2,npm
 # What a box runs (testdata/cluster/box): a real node.
 BOX      := containerd,ctr:containerd,runc,/usr/lib/cni/bridge:containernetworking-plugins,iptables,ip:iproute2,nsenter:util-linux
+# The connected side leaves on a medium what is carried into the box.
+CARRY    := PATH="$(BIN):$$PATH" AIRLOCK_E2E_TOOL=$(CURDIR)/.cache/airlock-in-bundle AIRLOCK_E2E_MEDIUM=$(CURDIR)/.cache/medium
 # Azure's blob service for tests; there is none in Go. 3.36 and later want a newer Node than Debian has.
 AZURITE  := azurite@3.35.0
 # go's "..." skips testdata, so the packages there are named; nested modules are not among them.
@@ -52,7 +54,8 @@ e2e: ## tests on a real Kubernetes node without a way out, in namespaces; needs 
 	PATH="$(BIN):$$PATH" $(TESTRUN) -tags e2e -count=1 ./testdata/cluster/box
 	PATH="$(BIN):$$PATH" $(TESTRUN) -tags e2e -count=1 -exec "$(BIN)/box --" $(ARGS) ./testdata/e2e
 	@$(MAKE) --no-print-directory tools build OUT=.cache/airlock-in-bundle
-	PATH="$(BIN):$$PATH" AIRLOCK_E2E_TOOL=$(CURDIR)/.cache/airlock-in-bundle $(TESTRUN) -tags e2e -count=1 -exec "$(BIN)/box --" -run '^(TestEndToEnd|TestMirrorJobs|TestBootstrap)$$' $(ARGS) ./cmd/airlock
+	$(CARRY) $(TESTRUN) -tags e2e -count=1 -run '^TestOutside$$' $(ARGS) ./cmd/airlock
+	$(CARRY) $(TESTRUN) -tags e2e -count=1 -exec "$(BIN)/box --" -run '^(TestEndToEnd|TestMirrorJobs|TestBootstrap)$$' $(ARGS) ./cmd/airlock
 
 race: ## tests under the race detector (RACE=packages); needs a C compiler
 	CGO_ENABLED=1 $(TESTRUN) -race -short $(ARGS) $(RACE)

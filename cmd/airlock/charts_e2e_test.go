@@ -12,13 +12,9 @@ import (
 	"github.com/airlock-project/airlock/testdata/pki"
 )
 
-// e2eBundle is the bundle of a release whose images run.
-func e2eBundle(t *testing.T, version, chart string, number int64) opened {
+// e2eRelease is a release whose images run.
+func e2eRelease(t *testing.T, version, chart string, number int64, program []byte) release {
 	t.Helper()
-	app, err := os.ReadFile(os.Getenv("BOX_APP"))
-	if err != nil {
-		t.Fatal(err)
-	}
 	templates := e2eChart
 	if version != fullVersion {
 		templates += "---\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: spacelift-news}\n"
@@ -38,12 +34,7 @@ func e2eBundle(t *testing.T, version, chart string, number int64) opened {
 	for name, text := range controllerChart("0.62."+fmt.Sprint(number), "spacelift-launcher", version) {
 		files["controller/"+name] = text
 	}
-	return release{
-		version: version, number: number,
-		program: app, images: []string{runnerImage, ansibleImage}, tool: os.Getenv("AIRLOCK_E2E_TOOL"),
-		charts: map[string]string{"spacelift": "spacelift", "spacelift-workerpool-controller": "controller", "ingress-nginx": "ingress"},
-		files:  files,
-	}.bundle(t)
+	return release{version: version, number: number, program: program, files: files}
 }
 
 const e2eValues = `shared: {serverHostname: "", image: "spacelift-backend:v4.3.0", secretRef: ""}

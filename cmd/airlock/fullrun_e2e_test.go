@@ -16,17 +16,19 @@ import (
 
 	"github.com/airlock-project/airlock/install"
 	probehttp "github.com/airlock-project/airlock/install/probe/http"
+	"github.com/airlock-project/airlock/manifests"
 	"github.com/goccy/go-yaml"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// TestEndToEnd installs on a real node without a way out: pods run from the
+// TestEndToEnd installs what TestOutside made on a real node without a way out:
+// it is verified, mirrored and installed by the commands, and pods run from the
 // mirrored images, with the pull secret, the Secrets and the probes from inside
 // that the checklist gives them. The product behind the API is a stand-in, and
 // its pods are a web server.
 func TestEndToEnd(t *testing.T) {
 	e := newBox(t)
-	b, newer := e2eBundle(t, fullVersion, "1.0.0", 7), e2eBundle(t, newVersion, "1.1.0", 8)
+	b, newer := carriedIn(t, fullVersion), carriedIn(t, newVersion)
 	keys := t.TempDir()
 	operator, security := fullKey(t, keys, "operator"), fullKey(t, keys, "security")
 	f := newFullRun(t, b.Bundle, "onprem", operator, security)
@@ -37,17 +39,13 @@ func TestEndToEnd(t *testing.T) {
 	f.answer(nowhere(t), in, e.answers(f, in), map[string]any{"vendor.fingerprint": b.fingerprint})
 	f.site.Registry = e.site(f)
 	f.open()
-	f.run("verify-installation-archive")
-	for _, id := range inOrder(f.list) {
-		if id == "deploy-helm-chart" {
-			t.Run("not in the mirror", func(t *testing.T) { e.notInMirror(t, f) })
-			t.Run("wrong pull secret", func(t *testing.T) { e.wrongPullSecret(t, f) })
-			t.Run("killed in an installation", func(t *testing.T) { e.killed(t, f, b, "pending-install") })
-		}
-		if f.applies(id) {
-			f.do(id)
-		}
-	}
+	t.Run("mirror", func(t *testing.T) { e.mirror(t, b) })
+	e.until(t, f, b, "1-3")
+	f.before("deploy-helm-chart")
+	t.Run("not in the mirror", func(t *testing.T) { e.notInMirror(t, f) })
+	t.Run("wrong pull secret", func(t *testing.T) { e.wrongPullSecret(t, f) })
+	t.Run("killed in an installation", func(t *testing.T) { e.killed(t, f, b, "pending-install") })
+	e.until(t, f, b, "1-8")
 	f.run()
 	f.check(e2eReady)
 	f.finished()
@@ -73,6 +71,71 @@ var e2eReady = func() states {
 	delete(out, install.StateWaived)
 	return out
 }()
+
+// mirror has the command send everything; the row that does it finds it there.
+func (e *box) mirror(t *testing.T, b opened) {
+	t.Helper()
+	t.Setenv("AIRLOCK_REGISTRY_USERNAME", "airlock")
+	t.Setenv("AIRLOCK_REGISTRY_PASSWORD", "password-of-the-registry")
+	mirror := func() string {
+		return tool(t, t.TempDir(), "", "mirror", b.path, "--policy", b.policy, "--to", boxRegistry+"/airlock", "--plain-http", boxRegistry)
+	}
+	if out := mirror(); !strings.Contains(out, " items sent, 0 there already") {
+		t.Errorf("mirror: %s", out)
+	}
+	if out := mirror(); !strings.Contains(out, "0 items sent, ") || !strings.Contains(out, "; 0 blobs sent") {
+		t.Errorf("mirror again: %s", out)
+	}
+}
+
+// until has the commands install phases, and attest what they wait for, until
+// nothing waits.
+func (e *box) until(t *testing.T, f *fullRun, b opened, phases string) {
+	t.Helper()
+	for range 20 {
+		out, said, code := e.install(t, f, b, "--resume", "--phase", phases)
+		f.out.WriteString(out)
+		f.err.WriteString(said)
+		rep, err := install.ReadReport(f.opts.State)
+		if err != nil {
+			t.Fatalf("code %d: %v: %s", code, err, said)
+		}
+		f.rep = rep
+		waiting := 0
+		for _, it := range f.list.Items {
+			if it.Attest != nil && f.item(it.ID).State == install.StateWaiting {
+				waiting++
+				e.attest(t, f, b, it)
+			}
+		}
+		if waiting > 0 {
+			continue
+		}
+		if code != exitDone {
+			t.Fatalf("phases %s: code %d: %s%s", phases, code, out, said)
+		}
+		return
+	}
+	t.Fatalf("phases %s: something still waits", phases)
+}
+
+// attest has the command sign what an item states.
+func (e *box) attest(t *testing.T, f *fullRun, b opened, it manifests.Item) {
+	t.Helper()
+	dir := t.TempDir()
+	line := []string{"checklist", "attest", it.ID, "--yes", "--bundle", b.path, "--policy", b.policy, "--site", filepath.Join(f.opts.SiteDir, "site.yaml"), "--state", f.opts.State}
+	for _, p := range it.Attest.Evidence {
+		if !p.Required {
+			continue
+		}
+		path := filepath.Join(dir, p.Name+".txt")
+		if err := os.WriteFile(path, []byte("delivered by hand\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		line = append(line, "--evidence", p.Name+"="+path)
+	}
+	f.out.WriteString(tool(t, dir, "AIRLOCK_KEY_PASSWORD=password-of-operator", line...))
+}
 
 // pods looks at what runs: each container's image is the mirrored one by its
 // digest, in its pod's spec and on the node. The server answers through its

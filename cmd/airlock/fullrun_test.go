@@ -61,12 +61,7 @@ func TestFullRun(t *testing.T) {
 			f.answer(c.answers(t, f), map[string]any{"vendor.fingerprint": b.fingerprint})
 			f.site.Registry = f.registry()
 			f.open()
-			f.run("verify-installation-archive") // every run says what applies
-			for _, id := range inOrder(f.list) {
-				if f.applies(id) {
-					f.do(id)
-				}
-			}
+			f.before("")
 			f.run()
 			f.check(c.ready)
 			f.finished()
@@ -90,6 +85,7 @@ type release struct {
 type opened struct {
 	*verify.Bundle
 	path, key   string // the file, and the public key of who signed it
+	policy      string // file that trusts the key; "" where no command reads one
 	fingerprint string // of who signed the vendor's archive in it, if there is one
 }
 
@@ -112,20 +108,7 @@ func (r release) bundle(t *testing.T) opened {
 	t.Helper()
 	version := cmp.Or(r.version, fullVersion)
 	dir, spool := t.TempDir(), fixture.Spool(t)
-	programs := map[string][]byte{}
-	for _, name := range []string{"spacelift-backend", "spacelift-launcher"} {
-		programs[name] = append(slices.Clone(r.program), name+version...) // no release has another's images
-	}
-	fingerprint, err := fixture.VendorArchive(dir, "self-hosted", version, programs)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for name, text := range r.files {
-		path := filepath.Join(dir, name)
-		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte(text), 0o600)); err != nil {
-			t.Fatal(err)
-		}
-	}
+	fingerprint := r.write(t, dir)
 	archive, opts := "self-hosted-"+version+".tar.gz", file.Options{Dir: dir, Version: version, Created: fixture.Epoch}
 	sources := []bundle.Source{vendorarchive.New(spool, manifests.Archive{
 		Name: "vendor", Path: archive, Sums: archive + "_SHA256SUMS", Signature: archive + "_SHA256SUMS.sig",
@@ -157,6 +140,28 @@ func (r release) bundle(t *testing.T) opened {
 	b := signedBundle(t, spool, bundle.Info{Product: spacelift.Name, Version: version, Release: cmp.Or(r.number, 7)}, append(sources, file.NewBytes(spool, document, opts)))
 	b.fingerprint = fingerprint
 	return b
+}
+
+// write puts the vendor's archive and the charts into dir, as bundle create finds
+// them. It returns the fingerprint of the vendor's key.
+func (r release) write(t *testing.T, dir string) (fingerprint string) {
+	t.Helper()
+	version := cmp.Or(r.version, fullVersion)
+	programs := map[string][]byte{}
+	for _, name := range []string{"spacelift-backend", "spacelift-launcher"} {
+		programs[name] = append(slices.Clone(r.program), name+version...) // no release has another's images
+	}
+	fingerprint, err := fixture.VendorArchive(dir, "self-hosted", version, programs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, text := range r.files {
+		path := filepath.Join(dir, name)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte(text), 0o600)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return fingerprint
 }
 
 const fullDeployment = `apiVersion: apps/v1
@@ -327,6 +332,20 @@ func (f *fullRun) sign(kind, id string, keys ...*sign.Key) {
 		f.t.Errorf("%s: %v", id, err)
 	}
 	f.rep = rep
+}
+
+// before does in order all that comes before an item, or all there is.
+func (f *fullRun) before(item string) {
+	f.t.Helper()
+	f.run("verify-installation-archive") // every run says what applies
+	for _, id := range inOrder(f.list) {
+		if id == item {
+			return
+		}
+		if f.applies(id) {
+			f.do(id)
+		}
+	}
 }
 
 // applies reports whether the last run found an item's condition true; before the

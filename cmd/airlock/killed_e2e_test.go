@@ -173,7 +173,7 @@ func (e *box) installer(t *testing.T, f *fullRun, b opened, args ...string) (cmd
 		t.Fatal(err)
 	}
 	var text lockedText
-	cmd = exec.CommandContext(t.Context(), os.Getenv("AIRLOCK_E2E_TOOL"), append([]string{"bundle", "install", b.path, "--key", b.key, "--site", site, "--state", f.opts.State}, args...)...)
+	cmd = exec.CommandContext(t.Context(), os.Getenv("AIRLOCK_E2E_TOOL"), append([]string{"bundle", "install", b.path, "--policy", b.policy, "--site", site, "--state", f.opts.State}, args...)...)
 	cmd.Env = append(os.Environ(), "AIRLOCK_KEY_PASSWORD=password-of-operator")
 	cmd.Stderr = &text
 	return cmd, text.String

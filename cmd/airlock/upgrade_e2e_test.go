@@ -103,15 +103,7 @@ func (e *box) adopt(t *testing.T, f *fullRun, b opened, older bool) {
 	f.answer(map[string]any{"vendor.fingerprint": b.fingerprint})
 	f.open()
 	helmKinds(f.opts.Probes, f.opts.Actions, older)
-	f.run("verify-installation-archive")
-	for _, id := range inOrder(f.list) {
-		if id == "deploy-helm-chart" {
-			return
-		}
-		if f.applies(id) {
-			f.do(id)
-		}
-	}
+	f.before("deploy-helm-chart")
 }
 
 // agrees compares what Airlock says of the release with the revision that Helm
