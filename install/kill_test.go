@@ -112,7 +112,7 @@ func TestKilledAnywhere(t *testing.T) {
 func child(t *testing.T, place string, at int) (out string, code int) {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestDieAtWrite$", "-test.v")
-	cmd.Env = append(os.Environ(), envKillAt+"="+strconv.Itoa(at), envKillPlace+"="+place)
+	cmd.Env = append(os.Environ(), envKillAt+"="+strconv.Itoa(at), envKillPlace+"="+place, "TMPDIR="+t.TempDir()) // it cleans nothing up
 	raw, err := cmd.CombinedOutput()
 	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
 		return string(raw), exit.ExitCode()

@@ -301,7 +301,7 @@ func TestKilled(t *testing.T) {
 		t.Run(at, func(t *testing.T) {
 			dir := filepath.Join(t.TempDir(), "state")
 			cmd := exec.Command(os.Args[0], "-test.run=^TestDie$")
-			cmd.Env = append(os.Environ(), "AIRLOCK_TEST_DIE="+at, "AIRLOCK_TEST_STATE="+dir)
+			cmd.Env = append(os.Environ(), "AIRLOCK_TEST_DIE="+at, "AIRLOCK_TEST_STATE="+dir, "TMPDIR="+t.TempDir()) // it cleans nothing up
 			out, err := cmd.CombinedOutput()
 			if exit, ok := errors.AsType[*exec.ExitError](err); !ok || exit.ExitCode() != 99 {
 				t.Fatalf("the child ended with %v:\n%s", err, out)
