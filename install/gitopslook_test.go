@@ -199,6 +199,10 @@ func TestReportHTMLTree(t *testing.T) {
 func TestClusterMessages(t *testing.T) {
 	t.Parallel()
 	s := newShop(t)
+	s.fail["kettle.example.internal"] = Finding{Code: "NS-01", Detail: "held by a finalizer", Fields: map[string]string{"namespace": "cellar", "phase": "Terminating", "holds": "a finalizer"}}
+	if text := s.run().Text(); !strings.Contains(text, "fail NS-01: the namespace cellar is Terminating") || !strings.Contains(text, "seen: held by a finalizer") || !strings.Contains(text, "fix: have a missing one made first") {
+		t.Error(text)
+	}
 	s.fail["kettle.example.internal"] = Finding{Code: "K8S-05", Fields: map[string]string{"server": "api:6443", "reason": "it answers 500"}}
 	if text := s.run().Text(); !strings.Contains(text, "fail K8S-05: the API server api:6443 gives no answer that can be used: it answers 500") || !strings.Contains(text, "fix: look at the server's address") {
 		t.Error(text)
