@@ -95,9 +95,14 @@ type opener struct {
 	found []openField
 }
 
+// add tells of a field once, and of those beyond maxOpen in one.
 func (l *opener) add(field, what string) {
-	if len(l.found) < maxOpen && !slices.Contains(l.found, openField{field, what}) {
-		l.found = append(l.found, openField{field, what})
+	switch f := (openField{field, what}); {
+	case len(l.found) > maxOpen, slices.Contains(l.found, f):
+	case len(l.found) == maxOpen:
+		l.found = append(l.found, openField{"other fields", "more like these"})
+	default:
+		l.found = append(l.found, f)
 	}
 }
 
