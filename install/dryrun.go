@@ -144,9 +144,19 @@ func (r *run) planOf(ctx context.Context, n *node) []Change {
 		if err != nil {
 			c = Change{Summary: s.name + ": cannot be planned now: " + err.Error()}
 		}
+		r.expect(n, c.Outputs)
 		out = append(out, r.redacted(c))
 	}
 	return out
+}
+
+// expect keeps outputs that a plan is certain of, for the plans of later steps.
+func (r *run) expect(n *node, outputs map[string]any) {
+	for name, v := range outputs {
+		if def, ok := n.item.Outputs[name]; ok && !def.Secret {
+			r.outputs[name] = v
+		}
+	}
 }
 
 func (r *run) planStep(ctx context.Context, n *node, s *step, secrets map[string]any) (Change, error) {

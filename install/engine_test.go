@@ -354,6 +354,28 @@ func TestDryRunChangesNothing(t *testing.T) {
 	}
 }
 
+// TestDryRunExpects plans later items with what an item will give now, not with
+// what it gave when it ran last, and never with a secret.
+func TestDryRunExpects(t *testing.T) {
+	t.Parallel()
+	s := newShop(t)
+	s.run()
+	s.opts.DryRun = true
+	for name, c := range map[string]struct {
+		knows map[string]any
+		want  string
+	}{
+		"nothing certain": {nil, "g12"},
+		"certain":         {map[string]any{"mash.gravity": int64(15), "undeclared": "x"}, "g15"},
+	} {
+		s.knows = c.knows
+		s.run()
+		if got := s.seen["plan boil"]["gravity"]; got != c.want {
+			t.Errorf("%s: planned with %v, want %s", name, got, c.want)
+		}
+	}
+}
+
 func dirSum(t *testing.T, dir string) map[string]string {
 	t.Helper()
 	out := make(map[string]string)

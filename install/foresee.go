@@ -50,8 +50,11 @@ func CheckSite(ctx context.Context, c *manifests.Checklist, o Options, version s
 	return out, ctx.Err()
 }
 
-// registryPassword is where the site names a secret that is no input.
-const registryPassword = "registry.password"
+// What the site names beside its inputs: a secret, and a file that holds one.
+const (
+	registryPassword = "registry.password"
+	siteKubeconfig   = "kubernetes.kubeconfig"
+)
 
 // foreseeSecrets looks at what the site names by reference. A variable that is
 // not set is only warned of: it may be where the installation runs.
@@ -66,6 +69,13 @@ func (e *Engine) foreseeSecrets() []Foresight {
 	refs := maps.Clone(e.answers.refs)
 	if r := e.opts.Site.Registry; r != nil && r.Password != "" {
 		refs[registryPassword] = r.Password
+	}
+	if k := e.opts.Site.Kubernetes; k != nil && k.Kubeconfig != "" {
+		if _, err := e.opts.Secret(k.Kubeconfig); err != nil {
+			add(&SecretError{Code: codeSecretUnread, Input: siteKubeconfig, Ref: k.Kubeconfig, Reason: cause(err)}, SeverityFail)
+		} else if s := openToAll(e.opts.SiteDir, siteKubeconfig, k.Kubeconfig); s != nil {
+			add(s, SeverityWarn)
+		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(refs)) {
 		ref := refs[name]

@@ -91,6 +91,37 @@ func TestForesight(t *testing.T) {
 	}
 }
 
+// TestForesightOfKubeconfig: the file of the cluster is looked at like a secret.
+func TestForesightOfKubeconfig(t *testing.T) {
+	s := newShop(t)
+	s.opts.SiteDir = t.TempDir()
+	s.opts.Secret = nil
+	write(t, s.opts.SiteDir, "password", "hunter2-and-more\n")
+	s.opts.Site.Inputs["cellar.password"] = "file:password"
+	s.opts.Site.Kubernetes = &manifests.SiteKubernetes{Kubeconfig: "file:kubeconfig"}
+	check := func() []Foresight {
+		found, err := CheckSite(t.Context(), s.list, s.opts, "v1")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return found
+	}
+	if found := check(); len(found) != 1 || found[0].Code != "IN-01" || found[0].Severity != SeverityFail ||
+		found[0].Cause != "kubernetes.kubeconfig cannot be read from file:kubeconfig: no such file or directory" {
+		t.Errorf("%+v", found)
+	}
+	write(t, s.opts.SiteDir, "kubeconfig", "apiVersion: v1\n")
+	if found := check(); len(found) != 0 {
+		t.Errorf("%+v", found)
+	}
+	if err := os.Chmod(filepath.Join(s.opts.SiteDir, "kubeconfig"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if found := check(); len(found) != 1 || found[0].Code != "IN-04" || found[0].Severity != SeverityWarn {
+		t.Errorf("%+v", found)
+	}
+}
+
 // TestForesightOfSecrets: what is wrong with a secret is told with a code and a
 // way out, never with its content; a run tells the same.
 func TestForesightOfSecrets(t *testing.T) {

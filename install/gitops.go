@@ -181,7 +181,7 @@ func (a *attempt) held(ctx context.Context, s *step, act Renderer, in Input) (Re
 	if err != nil || len(h.Waits) == 0 {
 		return h.Result, nil, err
 	}
-	fields := map[string]string{"objects": strings.Join(h.Waits, ", "), "dir": in.Render, "secrets": ""}
+	fields := map[string]string{"objects": several(h.Waits), "dir": in.Render, "secrets": ""}
 	if slices.ContainsFunc(h.Waits, func(s string) bool { return strings.HasPrefix(s, "Secret ") }) {
 		fields["secrets"] = "; Secrets are not for Git: kubectl apply --server-side -k " + in.Render + "/" + treeSecrets
 	}

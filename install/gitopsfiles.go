@@ -35,11 +35,14 @@ func (g *growing) files() (map[string][]byte, error) {
 			}
 		}
 		if b.keeps {
+			if b.was == "" {
+				b.was = b.dir
+			}
 			var err error
-			if plain, err = g.stay(out, b.dir, plain); err != nil {
+			if plain, err = g.stay(out, b.dir, b.was, plain); err != nil {
 				return nil, err
 			}
-			if secret, err = g.stay(out, path.Join(treeSecrets, b.dir), secret); err != nil {
+			if secret, err = g.stay(out, path.Join(treeSecrets, b.dir), path.Join(treeSecrets, b.was), secret); err != nil {
 				return nil, err
 			}
 		}
@@ -69,10 +72,10 @@ func (g *growing) files() (map[string][]byte, error) {
 	return out, nil
 }
 
-// stay adds to the files of a directory what its index names in the tree as it
-// is, and returns what the next index names.
-func (g *growing) stay(out map[string][]byte, dir string, names []string) ([]string, error) {
-	index, err := g.written(path.Join(dir, treeIndex))
+// stay adds to the files of a directory what the index of the one that was names
+// in the tree as it is, and returns what the next index names.
+func (g *growing) stay(out map[string][]byte, dir, was string, names []string) ([]string, error) {
+	index, err := g.written(path.Join(was, treeIndex))
 	if errors.Is(err, fs.ErrNotExist) {
 		return names, nil
 	}
@@ -84,7 +87,7 @@ func (g *growing) stay(out map[string][]byte, dir string, names []string) ([]str
 		if !ok || slices.Contains(names, name) {
 			continue
 		}
-		data, err := g.written(path.Join(dir, name))
+		data, err := g.written(path.Join(was, name))
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
@@ -157,6 +160,10 @@ func (g *growing) readme(open []string) []byte {
 	for _, dir := range open {
 		p("- %s", dir)
 	}
+	if g.holds("Job") {
+		p("\nJobs cannot be changed in place. Argo CD and Flux replace those that are others now; before `kubectl apply`,")
+		p("remove them (`kubectl delete job NAME`).")
+	}
 	if g.report.Secrets > 0 {
 		p("\n## Secrets\n")
 		p("%d Secrets are in `%s/`, where only their owner reads them, and Git ignores them. Whoever may applies them", g.report.Secrets, treeSecrets)
@@ -170,6 +177,12 @@ func (g *growing) readme(open []string) []byte {
 		}
 	}
 	return []byte(b.String())
+}
+
+// holds reports whether an object of a kind is among what is rendered.
+func (g *growing) holds(kind string) bool {
+	is := func(l *leaf) bool { return l.Object().Kind == kind }
+	return slices.ContainsFunc(g.items, func(b *branch) bool { return slices.ContainsFunc(b.leaves, is) })
 }
 
 // Held reports whether an item waits for objects in the cluster, and not for a

@@ -95,9 +95,14 @@ type opener struct {
 	found []openField
 }
 
+// add tells of a field once, and of those beyond maxOpen in one.
 func (l *opener) add(field, what string) {
-	if len(l.found) < maxOpen && !slices.Contains(l.found, openField{field, what}) {
-		l.found = append(l.found, openField{field, what})
+	switch f := (openField{field, what}); {
+	case len(l.found) > maxOpen, slices.Contains(l.found, f):
+	case len(l.found) == maxOpen:
+		l.found = append(l.found, openField{"other fields", "more like these"})
+	default:
+		l.found = append(l.found, f)
 	}
 }
 
@@ -177,8 +182,15 @@ func (l *opener) value(path, name, value string) {
 			return
 		}
 	}
+	if what := spoken(name, value); what != "" {
+		l.add(path, what)
+		return
+	}
 	if !l.names {
 		return
+	}
+	if start := strings.TrimSpace(value); strings.HasPrefix(start, "{") || strings.HasPrefix(start, "[") {
+		l.pairs(path, value)
 	}
 	if strings.Contains(value, "\n") {
 		if l.files && settings.MatchString(name) {
@@ -188,6 +200,42 @@ func (l *opener) value(path, name, value string) {
 	}
 	if saysSecret(name) && literal(value) && !named(name, value) {
 		l.add(path, "a value in clear, and is called a secret")
+	}
+}
+
+var (
+	keywords = regexp.MustCompile(`(?i)(?:^|[;\s"'])(?:password|pwd)\s*=\s*["']?([^;\s"']+)`) // of libpq, ODBC, ADO
+	server   = regexp.MustCompile(`(?i)(?:^|[;\s"'])(?:host|server|data source|addr|dbname|database|user|user id|uid)\s*=`)
+	mysql    = regexp.MustCompile(`[^\s:/@"']+:([^\s@/"']+)@(?:tcp|unix)\(`)
+	header   = regexp.MustCompile(`(?i)\bauthorization["']?\s*[:=]?\s*["']?(?:basic|bearer|token)\s+([\w+/=.~$(){}-]{8,})`)
+	scheme   = regexp.MustCompile(`(?i)^(?:basic|bearer|token)\s+(\S{8,})$`)
+	issued   = regexp.MustCompile(`\b(?:gh[pousr]_[A-Za-z0-9]{36}|github_pat_\w{22}|glpat-[\w-]{20}|xox[abprs]-[\w-]{10}|sk_live_\w{16}|eyJ[\w-]{8,}\.eyJ[\w-]{8,}\.[\w-]{16})`)
+	pair     = regexp.MustCompile(`"([A-Za-z][\w.-]{0,100})"\s*:\s*"((?:[^"\\]|\\.)*)"`)
+)
+
+// spoken says what a value is that shows by its form that it holds a secret, "" if
+// it does not.
+func spoken(name, value string) string {
+	open := func(re *regexp.Regexp) bool {
+		return slices.ContainsFunc(re.FindAllStringSubmatch(value, 20), func(m []string) bool { return literal(m[1]) })
+	}
+	switch {
+	case issued.MatchString(value):
+		return "a token"
+	case open(header), strings.EqualFold(name, "authorization") && open(scheme):
+		return "an Authorization header"
+	case server.MatchString(value) && open(keywords), open(mysql):
+		return "a connection string with a password in it"
+	}
+	return ""
+}
+
+// pairs looks at the names and texts of JSON.
+func (l *opener) pairs(path, text string) {
+	for _, m := range pair.FindAllStringSubmatch(text, 10_000) {
+		if saysSecret(m[1]) && literal(m[2]) && !named(m[1], m[2]) {
+			l.add(path+", "+m[1], "a value in clear, and is called a secret")
+		}
 	}
 }
 

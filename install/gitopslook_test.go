@@ -33,6 +33,7 @@ func openIn(t *testing.T, text string) []string {
 // one.
 func TestOpenFields(t *testing.T) {
 	const clear, inURL, key = "a value in clear, and is called a secret", "a URL with a password in it", "a private key"
+	const dsn, auth = "a connection string with a password in it", "an Authorization header"
 	pod := func(container string) string {
 		return "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: web}\nspec: {template: {spec: {containers: [" + container + "]}}}\n"
 	}
@@ -64,6 +65,17 @@ func TestOpenFields(t *testing.T) {
 		{"properties", config(quotedMap("app.properties", "db.user=app\ndb.password=hunter2\n", quoted)), []string{"data[app.properties], db.password: " + clear}},
 		{"custom", "apiVersion: example.org/v1\nkind: Widget\nmetadata: {name: w}\nspec: {login: {password: hunter2, user: x}}\n", []string{"spec.login.password: " + clear}},
 
+		{"json in a line", config(quotedMap("config", `{"oauth": {"client_secret": "hunter2", "secretName": "web", "token": "$(TOKEN)"}}`, quoted)), []string{"data.config, client_secret: " + clear}},
+		{"json in env", pod(`{name: web, env: [{name: CONFIG, value: '[{"user":"x","password":"hunter2"}]'}]}`), []string{at + "env[CONFIG], password: " + clear}},
+		{"libpq", pod(`{name: web, env: [{name: DSN, value: "host=db user=app password=hunter2 sslmode=disable"}]}`), []string{at + "env[DSN]: " + dsn}},
+		{"ado", config(`{ConnectionStrings: "Server=db;User Id=app;Password=hunter2;"}`), []string{"data.ConnectionStrings: " + dsn}},
+		{"mysql", config(`{source: "app:hunter2@tcp(db:3306)/app"}`), []string{"data.source: " + dsn}},
+		{"header of a probe", pod(`{name: web, livenessProbe: {httpGet: {port: 80, httpHeaders: [{name: Authorization, value: "Bearer hunter2hunter2"}]}}}`), []string{at + "livenessProbe.httpGet.httpHeaders[Authorization]: " + auth}},
+		{"header in a file", config(quotedMap("nginx.conf", "server {\n  proxy_set_header Authorization \"Basic aHVudGVyMjpodW50ZXIy\";\n}\n", quoted)), []string{"data[nginx.conf]: " + auth}},
+		{"token by its form", config(`{GITHUB: ghp_16C7e42F292c6912E7710c838347Ae178B4a}`), []string{"data.GITHUB: a token"}},
+		{"jwt", config(`{LICENSE: eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0In0.dozjgNryP4J3jVmNHl0w5N_XgL0n3I9P}`), []string{"data.LICENSE: a token"}},
+
+		{"forms that refer", config(`{DSN: "host=db user=app password=$(PW)", ADO: "Server=db;Password=${PW};", MYSQL: "app:$(PW)@tcp(db:3306)/app", NOTE: "Basic authentication", HELP: "set password=hunter2", H: "Authorization: Bearer ${TOKEN_OF_CI}", JSON: '{"password": "${PW}", "passwordFile": "/run/x", "tokenTTL": "1h"}', AUTHORIZATION: "Bearer $(TOKEN)", C: "app:web@tcp"}`), nil},
 		{"references", pod(`{name: web, env: [{name: DB_PASSWORD, valueFrom: {secretKeyRef: {name: db-login, key: password}}}, {name: TOKEN_FILE, value: /run/token}, {name: API_TOKEN, value: /run/secrets/token},
 			{name: PASSWORD, value: $(DB_PASSWORD)}, {name: SECRET_NAME, value: web}, {name: PASSWORD, value: ""}, {name: USE_TOKEN, value: "true"}, {name: IDLE_TOKEN, value: 30s}, {name: KMS_KEY, value: "arn:aws:kms:eu:1:key/abc"},
 			{name: DB_SECRET, value: "arn:aws:secretsmanager:eu:1:secret:db"}, {name: OAUTH_TOKEN_URL, value: "https://idp/token"}, {name: TLS_SECRET, value: web-tls}, {name: DATABASE_URL, value: "postgres://app:$(PW)@db/app"},
@@ -90,8 +102,8 @@ func TestOpenFields(t *testing.T) {
 	for i := range 1000 {
 		many["password"+strings.Repeat("x", i)+"_password"] = "hunter2"
 	}
-	if got := openFields(Manifest{Tree: map[string]any{"apiVersion": "v1", "kind": "ConfigMap", "data": many}}); len(got) != maxOpen {
-		t.Errorf("%d fields", len(got))
+	if got := openFields(Manifest{Tree: map[string]any{"apiVersion": "v1", "kind": "ConfigMap", "data": many}}); len(got) != maxOpen+1 || got[maxOpen].what != "more like these" {
+		t.Errorf("%d fields: %v", len(got), got)
 	}
 }
 
@@ -187,6 +199,10 @@ func TestReportHTMLTree(t *testing.T) {
 func TestClusterMessages(t *testing.T) {
 	t.Parallel()
 	s := newShop(t)
+	s.fail["kettle.example.internal"] = Finding{Code: "NS-01", Detail: "held by a finalizer", Fields: map[string]string{"namespace": "cellar", "phase": "Terminating", "holds": "a finalizer"}}
+	if text := s.run().Text(); !strings.Contains(text, "fail NS-01: the namespace cellar is Terminating") || !strings.Contains(text, "seen: held by a finalizer") || !strings.Contains(text, "fix: have a missing one made first") {
+		t.Error(text)
+	}
 	s.fail["kettle.example.internal"] = Finding{Code: "K8S-05", Fields: map[string]string{"server": "api:6443", "reason": "it answers 500"}}
 	if text := s.run().Text(); !strings.Contains(text, "fail K8S-05: the API server api:6443 gives no answer that can be used: it answers 500") || !strings.Contains(text, "fix: look at the server's address") {
 		t.Error(text)

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -210,6 +211,19 @@ func (t *openedTree) another(product, site string) error {
 		return nil
 	}
 	return fmt.Errorf("%s is the tree of %s at %s: give a directory of its own with --render-to", t.dir, printable(o.Product), printable(o.Site))
+}
+
+// dirs are the directories of items, by item.
+func (t *openedTree) dirs() map[string]string {
+	out := make(map[string]string)
+	for _, name := range t.old.Files {
+		dir, _, _ := strings.Cut(strings.TrimPrefix(name, treeSecrets+"/"), "/")
+		number, item, ok := strings.Cut(dir, "-")
+		if _, err := strconv.Atoi(number); ok && err == nil {
+			out[item] = dir
+		}
+	}
+	return out
 }
 
 // read is a file of the tree as an earlier run left it.

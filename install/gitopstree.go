@@ -18,7 +18,11 @@ type Tree struct {
 	Items   int        `json:"items"`
 	Objects int        `json:"objects"`
 	Secrets int        `json:"secrets"` // beside the objects, in DIR/secrets, which is not for Git
+	Applied bool       `json:"applied"` // the cluster holds everything, and nothing is to come
 	Waits   []TreeWait `json:"waits,omitempty"`
+	// Gone are objects that this run took out of the tree, for people: what does
+	// not prune leaves them in the cluster.
+	Gone []string `json:"gone,omitempty"`
 	// Findings are about what is in the tree already: look before it is committed.
 	Findings []TreeFinding `json:"findings,omitempty"`
 }
@@ -44,12 +48,14 @@ type growing struct {
 	objects map[Object]*leaf
 	before  map[string]bool                   // overlays that were part of the tree: "item object"
 	turns   map[string]bool                   // those that are
+	dirs    map[string]string                 // of items in the tree as it is: a newer checklist may count otherwise
 	written func(name string) ([]byte, error) // a file of the tree as it is
 }
 
 // branch are the objects of an item.
 type branch struct {
 	dir    string
+	was    string // the directory in the tree as it is, "" if there is none
 	leaves []*leaf
 	// keeps says that not all of them could be rendered: what an earlier run wrote
 	// of the item stays. A controller that prunes would remove it from the cluster.
@@ -78,11 +84,11 @@ func (r *run) growTree(ctx context.Context) error {
 	if err := r.sameTree(t); err != nil {
 		return err
 	}
-	g.written = t.read
+	g.written, g.dirs = t.read, t.dirs()
 	for _, turn := range t.old.Turns {
 		g.before[turn] = true
 	}
-	number, some := 0, false
+	number, some, held := 0, false, true
 	width := len(strconv.Itoa(len(r.plan.order)))
 	for _, n := range r.plan.order {
 		if n.item.Kind == manifests.ItemGroup {
@@ -96,6 +102,7 @@ func (r *run) growTree(ctx context.Context) error {
 		if r.rec[n.item.ID].State == StateWaived {
 			continue // people answer for it
 		}
+		held = held && r.rec[n.item.ID].State.met()
 		g.item(ctx, n, fmt.Sprintf("%0*d-%s", width, number, n.item.ID), number*waves)
 	}
 	if err := ctx.Err(); err != nil || !some {
@@ -108,6 +115,7 @@ func (r *run) growTree(ctx context.Context) error {
 			g.report.Items++
 		}
 	}
+	g.report.Applied = held && len(g.report.Waits) == 0
 	if err := t.write(g); err != nil {
 		return fmt.Errorf("write %s: %w", r.opts.Render, err)
 	}
@@ -123,7 +131,7 @@ func (g *growing) item(ctx context.Context, n *node, dir string, wave int) {
 			g.report.Waits = append(g.report.Waits, w)
 		}
 	}
-	b := &branch{dir: dir}
+	b := &branch{dir: dir, was: g.dirs[n.item.ID]}
 	defer func() {
 		if len(b.leaves) > 0 || b.keeps {
 			g.items = append(g.items, b)

@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"github.com/airlock-project/airlock/manifests"
+	"sigs.k8s.io/yaml"
 )
 
 // write brings the directory to what g is. Each file is whole or not at all, and
@@ -33,6 +34,7 @@ func (t *openedTree) write(g *growing) error {
 	if err := t.foreign(files); err != nil {
 		return err
 	}
+	g.report.Gone = t.gone(g, files)
 	both := slices.Compact(slices.Sorted(slices.Values(slices.Concat(sortedNames(files), t.old.Files))))
 	turns := slices.Collect(maps.Keys(g.turns))
 	all := slices.Concat(turns, t.old.Turns)
@@ -48,6 +50,45 @@ func (t *openedTree) write(g *growing) error {
 		return err
 	}
 	return t.mark(sortedNames(files), turns)
+}
+
+// gone names the objects of the tree as it is that files have no more.
+func (t *openedTree) gone(g *growing, files map[string][]byte) []string {
+	ofAny := func(o Object) Object { // whatever version of its kind
+		o.APIVersion, _, _ = strings.Cut("/"+o.APIVersion, "/v")
+		return o
+	}
+	stays := make(map[Object]bool)
+	for name, data := range files {
+		if o, ok := objectIn(name, data); ok {
+			stays[ofAny(o)] = true
+		}
+	}
+	var out []string
+	for _, name := range t.old.Files {
+		if files[name] != nil {
+			continue
+		}
+		data, err := t.read(name)
+		if err != nil {
+			continue // a run that was killed had taken it away
+		}
+		if o, ok := objectIn(name, data); ok && !stays[ofAny(o)] {
+			out = append(out, o.String())
+		}
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
+// objectIn is the object in a file of the tree.
+func objectIn(name string, data []byte) (Object, bool) {
+	var m Manifest
+	if path.Base(name) == treeIndex || path.Ext(name) != ".yaml" || yaml.Unmarshal(data, &m.Tree) != nil {
+		return Object{}, false
+	}
+	o := m.Object()
+	return o, o.Kind != "" && o.Name != ""
 }
 
 // begin makes the directory if there is none, and keeps other runs out.

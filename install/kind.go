@@ -147,4 +147,7 @@ type Change struct {
 	// Unseen says that nobody can look whether it is done: then what an earlier run
 	// did stands as long as everything it rests on is the same.
 	Unseen bool `json:"unseen,omitempty"`
+	// Outputs are those of Apply's that are certain beforehand, by dotted name. A
+	// dry run plans later items with them, not with what an earlier run gave.
+	Outputs map[string]any `json:"-"`
 }

@@ -70,7 +70,8 @@ type shop struct {
 	made   map[string]bool // what was done and is still there
 	does   map[string]bool // actions that say they changed something
 	place  string
-	blind  error // of Plan
+	blind  error          // of Plan
+	knows  map[string]any // outputs that Plan is certain of
 	doc    []byte
 }
 
@@ -91,7 +92,8 @@ func (s *shop) Apply(ctx context.Context, in Input) (Result, error) {
 
 func (s *shop) Plan(_ context.Context, in Input) (Change, error) {
 	name, _ := in.With["name"].(string)
-	return Change{Summary: "make " + name, Details: []string{fmt.Sprint(in.With["password"])}, Nothing: s.made[name] && !s.unseen, Unseen: s.unseen}, s.blind
+	s.seen["plan "+name] = in.With
+	return Change{Summary: "make " + name, Details: []string{fmt.Sprint(in.With["password"])}, Nothing: s.made[name] && !s.unseen, Unseen: s.unseen, Outputs: s.knows}, s.blind
 }
 
 func (s *shop) Grounds(Input) any { return s.place }

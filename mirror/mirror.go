@@ -225,11 +225,33 @@ func (e *engine) carryOut(ctx context.Context, allow func() error) (manifests.Re
 		done[j.item.Place] = j.done
 	}
 	e.result.LeftOut = e.plan.LeftOut
-	m := e.plan.relocation(func(it *Item) bool { return done[it.Place] })
+	return e.relocation(func(it *Item) bool { return done[it.Place] }), e.result, err
+}
+
+func (e *engine) relocation(done func(*Item) bool) manifests.RelocationMap {
+	m := e.plan.relocation(done)
 	for _, r := range e.repos { // all of one host
 		m.PlainHTTP = r.PlainHTTP
 	}
-	return m, e.result, err
+	return m
+}
+
+// Relocation is the relocation map that [Run] gives when everything has arrived.
+// The registry is not asked.
+func Relocation(ctx context.Context, b *verify.Bundle, o Options) (manifests.RelocationMap, error) {
+	return relocation(ctx, b, o)
+}
+
+func relocation(ctx context.Context, src source, o Options) (manifests.RelocationMap, error) {
+	plan, err := makePlan(ctx, src, o)
+	if err != nil {
+		return manifests.RelocationMap{}, err
+	}
+	e, err := newEngine(src, o, plan)
+	if err != nil {
+		return manifests.RelocationMap{}, err
+	}
+	return e.relocation(func(*Item) bool { return true }), nil
 }
 
 // State is what a registry has where an item is to go.

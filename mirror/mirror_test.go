@@ -49,6 +49,10 @@ func TestRunWholeGraph(t *testing.T) {
 		if diff := cmp.Diff(want, m); diff != "" {
 			t.Errorf("relocation map (-want +got):\n%s", diff)
 		}
+		foreseen, err := relocation(t.Context(), f, o)
+		if diff := cmp.Diff(want, foreseen); err != nil || diff != "" {
+			t.Errorf("relocation map without asking (-want +got): %v\n%s", err, diff)
+		}
 		checkOrder(t, reg.requests(), index.Digest)
 		checkPulled(t, reg.repository(t, "airlock/jetstack/x"), index, sbom, sbomSig, cosign)
 		checkAgain(t, f, o, reg)

@@ -60,6 +60,13 @@ func (a *app) kinds(hosts *remote.Hosts, t mirror.Target, site *manifests.Site) 
 				}
 				return previewChange(p), nil
 			},
+			Where: func(ctx context.Context, b *verify.Bundle) (manifests.RelocationMap, error) {
+				o, err := siteMirror(hosts, t, site)
+				if err != nil {
+					return manifests.RelocationMap{}, err
+				}
+				return mirror.Relocation(ctx, b, o)
+			},
 			Conflict: func(err error) (mirroraction.Conflict, bool) {
 				c, ok := errors.AsType[*mirror.ConflictError](err)
 				if !ok {

@@ -127,3 +127,35 @@ func TestFreshSiteAsksEnough(t *testing.T) {
 		}
 	}
 }
+
+// TestFreshSiteIsOne: where nothing has to be answered, a new site file is in
+// order as it is.
+func TestFreshSiteIsOne(t *testing.T) {
+	t.Parallel()
+	for _, required := range []string{"", `, requiredWhen: "true"`} {
+		c, err := manifests.ParseChecklist("checklist.yaml", []byte(`apiVersion: airlock/v1
+kind: Checklist
+product: shop
+phases: [{id: p1, number: 1, title: Open}]
+inputs: {door: {type: string`+required+`}}
+items:
+  - {id: open, phase: p1, title: Open the door, kind: check, inputs: [door], probes: [{id: look, run: value.give, with: {values: {x: "${in.door}"}}}]}
+`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		raw, err := siteTemplate(c, &manifests.Site{Name: "site-a", Platform: "onprem", Airgap: "isolated"}, "v1")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := manifests.ParseSite("site.yaml", raw); (err == nil) != (required == "") {
+			t.Errorf("%v:\n%s", err, raw)
+		}
+		if required == "" {
+			raw = []byte(strings.NewReplacer("# inputs:", "inputs:", "# door:", "door: oak").Replace(string(raw)))
+			if _, err := manifests.ParseSite("site.yaml", raw); err != nil {
+				t.Errorf("answered: %v:\n%s", err, raw)
+			}
+		}
+	}
+}

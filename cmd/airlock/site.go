@@ -261,7 +261,11 @@ func siteTemplate(c *manifests.Checklist, site *manifests.Site, version string) 
 	if err != nil {
 		return nil, err
 	}
-	p("\ninputs:")
+	if slices.ContainsFunc(questions, func(q install.Question) bool { return q.Required || q.Expected }) {
+		p("\ninputs:")
+	} else { // a key without a value is a mistake
+		p("\n# Nothing has to be answered. Take the # away here too, with the first answer.\n# inputs:")
+	}
 	phase := ""
 	for _, q := range questions {
 		if q.Phase.ID != phase {

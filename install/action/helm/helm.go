@@ -75,6 +75,7 @@ type arguments struct {
 	Classes         kube.Causes              `json:"classes"`    // what a crash is, by the log; the first that matches counts
 
 	timeout time.Duration // 0: as much as the step has
+	planned bool          // nothing is done: an earlier item may yet make the namespace
 }
 
 // Codes implements install.Coder. What keeps any step from a cluster has the

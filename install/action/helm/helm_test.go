@@ -454,6 +454,10 @@ func TestNamespace(t *testing.T) {
 	if _, err := (Action{open: f.open}).apply(t.Context(), b, input(t, nil)); err == nil || !strings.Contains(err.Error(), "no namespace apps") {
 		t.Error(err)
 	}
+	// An item that is only planned may make it.
+	if c := f.plan(t, b, input(t, nil)); !strings.Contains(c.Details[0], "no namespace apps") || !slices.Contains(c.Details, "add Deployment prod") {
+		t.Errorf("%+v", c)
+	}
 	in := input(t, map[string]any{"create_namespace": true})
 	if c := f.plan(t, b, in); c.Details[0] != "add Namespace apps" || len(f.namespaces) > 0 {
 		t.Errorf("%+v", c)

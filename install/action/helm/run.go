@@ -44,7 +44,7 @@ func (a Action) begin(ctx context.Context, b charts.Carrier, args arguments, sit
 	if err != nil {
 		return nil, err
 	}
-	if j.create = !there; j.create && !args.CreateNamespace {
+	if j.create = !there; j.create && !args.CreateNamespace && !args.planned {
 		return nil, fmt.Errorf("install release %s: there is no namespace %s; make it first, or set create_namespace", args.Release, args.Namespace)
 	}
 	history, err := s.history(args.Release)
@@ -141,6 +141,7 @@ func (a Action) plan(ctx context.Context, b charts.Carrier, in install.Input) (i
 			Details: append(p.careful(nil), "what it changes can be told when the cluster is known"),
 		}, nil
 	}
+	args.planned = true
 	j, err := a.begin(ctx, b, args, in.Values)
 	if err != nil {
 		return install.Change{}, err
@@ -155,8 +156,11 @@ func (a Action) plan(ctx context.Context, b charts.Carrier, in install.Input) (i
 func (j *job) change() install.Change {
 	c := install.Change{Summary: fmt.Sprintf("%s release %s in namespace %s as revision %d: chart %s %s, %s",
 		j.d.mode, j.a.Release, j.a.Namespace, j.d.revision(), j.p.chart.Name(), j.p.chart.Version(), j.diff)}
-	if j.create {
+	switch {
+	case j.create && j.a.CreateNamespace:
 		c.Details = append(c.Details, "add Namespace "+j.a.Namespace)
+	case j.create:
+		c.Details = append(c.Details, "careful: there is no namespace "+j.a.Namespace+" yet: an item before this one has to make it")
 	}
 	c.Details = append(c.Details, j.repairs()...)
 	for _, name := range j.crds {

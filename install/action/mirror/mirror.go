@@ -38,6 +38,8 @@ type Action struct {
 	Push func(ctx context.Context, b *verify.Bundle) (manifests.RelocationMap, error)
 	// Preview says what Push would do, and writes nothing.
 	Preview func(ctx context.Context, b *verify.Bundle) (install.Change, error)
+	// Where says where everything is after Push. Nil: that is not known before.
+	Where func(ctx context.Context, b *verify.Bundle) (manifests.RelocationMap, error)
 	// Conflict finds in an error of Push that a tag names other content than
 	// the bundle's. Nil finds none.
 	Conflict func(err error) (Conflict, bool)
@@ -66,12 +68,24 @@ func (Action) Codes() map[string][]string {
 // Grounds implements install.Grounder.
 func (a Action) Grounds(install.Input) any { return map[string]any{"to": a.Place} }
 
-// Plan says what would be pushed.
+// Plan says what would be pushed, and where it will be: what comes after it can
+// be planned for this bundle although nothing was sent.
 func (a Action) Plan(ctx context.Context, in install.Input) (install.Change, error) {
-	if err := in.Decode(new(arguments)); err != nil {
+	var args arguments
+	if err := in.Decode(&args); err != nil {
 		return install.Change{}, err
 	}
-	return a.Preview(ctx, in.Bundle)
+	c, err := a.Preview(ctx, in.Bundle)
+	if err != nil || a.Where == nil {
+		return c, err
+	}
+	m, err := a.Where(ctx, in.Bundle)
+	if err != nil {
+		return c, err
+	}
+	res, err := result(m, args.Images)
+	c.Outputs = res.Outputs
+	return c, err
 }
 
 // Apply pushes. Its outputs are relocation.map (the whole map), mirror.refs

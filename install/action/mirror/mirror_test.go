@@ -85,6 +85,19 @@ func TestPlan(t *testing.T) {
 	if err != nil || c.Summary != "push 2 images" {
 		t.Error(c, err)
 	}
+	if c.Outputs != nil {
+		t.Errorf("outputs %v, and nobody knows where anything will be", c.Outputs)
+	}
+	a := action(nil)
+	a.Where = func(context.Context, *verify.Bundle) (manifests.RelocationMap, error) { return relocation(), nil }
+	in := install.Input{With: map[string]any{"images": map[string]any{"image.backend": "backend:v1"}}}
+	if c, err = a.Plan(t.Context(), in); err != nil {
+		t.Fatal(err)
+	}
+	res, err := a.Apply(t.Context(), in)
+	if d := cmp.Diff(res.Outputs, c.Outputs); err != nil || d != "" {
+		t.Errorf("what is done and what was planned: %v\n%s", err, d)
+	}
 	if _, err := action(errors.New("x")).Plan(t.Context(), install.Input{}); err == nil {
 		t.Error("no error")
 	}

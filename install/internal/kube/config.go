@@ -43,7 +43,7 @@ func Dedicated(c Config) ([]byte, error) {
 // names, and checks what is left.
 func load(c Config) (*clientcmdapi.Config, error) {
 	if c.Kubeconfig == "" {
-		return nil, &ConfigError{"", "none is given"}
+		return nil, &ConfigError{"", "no file is given"}
 	}
 	path, err := filepath.Abs(c.Kubeconfig)
 	if err != nil {
