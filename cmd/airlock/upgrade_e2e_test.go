@@ -26,21 +26,13 @@ const newVersion = "v4.4.0"
 // middle is finished by the next, and pods run the new images.
 func (e *box) upgrade(t *testing.T, f *fullRun, b opened) {
 	t.Helper()
-	e.adopt(t, f, b, false)
 	before, old := e.history(t), e.uids(t)
-	shown := []string{
-		"spacelift in namespace spacelift as revision ", "chart spacelift 1.1.0", "change Deployment spacelift-server", "change Deployment spacelift-drain",
-		fullVersion, newVersion, "add ConfigMap spacelift-news",
-	}
-	out, said, code := e.install(t, f, b, "--dry-run", "--item", "deploy-helm-chart")
-	if code != exitDone {
-		t.Errorf("--dry-run ends with code %d: %s", code, said)
-	}
-	for _, want := range shown {
-		if !strings.Contains(out, want) {
-			t.Errorf("the dry run lacks %q:\n%s", want, out)
-		}
-	}
+	// First by a person who has done nothing yet with the newer bundle, then by one
+	// who has done all that comes before the release.
+	f.answer(map[string]any{"vendor.fingerprint": b.fingerprint})
+	e.wouldChange(t, f, b)
+	e.adopt(t, f, b, false)
+	e.wouldChange(t, f, b)
 	if after := e.history(t); !slices.Equal(before, after) || !slices.Equal(old, e.uids(t)) {
 		t.Fatalf("the dry run changed something: %q", after)
 	}
@@ -57,6 +49,23 @@ func (e *box) upgrade(t *testing.T, f *fullRun, b opened) {
 		}
 	}
 	e.images(t, newVersion)
+}
+
+// wouldChange has a dry run say what the newer bundle changes.
+func (e *box) wouldChange(t *testing.T, f *fullRun, b opened) {
+	t.Helper()
+	out, said, code := e.install(t, f, b, "--dry-run", "--item", "deploy-helm-chart")
+	if code != exitDone {
+		t.Errorf("--dry-run ends with code %d: %s", code, said)
+	}
+	for _, want := range []string{
+		"spacelift in namespace spacelift as revision ", "chart spacelift 1.1.0", "change Deployment spacelift-server", "change Deployment spacelift-drain",
+		fullVersion, newVersion, "add ConfigMap spacelift-news",
+	} {
+		if !strings.Contains(out, want) {
+			t.Errorf("the dry run lacks %q:\n%s", want, out)
+		}
+	}
 }
 
 // older brings the older bundle back: it is refused before anything else, its
