@@ -38,6 +38,10 @@ func TestBootstrap(t *testing.T) {
 	}
 	serve, host := e.serve(t, b)
 	e.hosts(t, b, host, certs)
+	// As an installation names it, at a registry that nodes know nothing of.
+	if why := e.pod(t, "by-its-new-name", host+"/demo/one:1"); why != "" {
+		t.Fatalf("out of the bundle, by its new name: %s", why)
+	}
 	if why := e.pod(t, "from-the-bundle", upstream+"/demo/one:1"); why != "" {
 		t.Fatalf("out of the bundle: %s", why)
 	}
@@ -99,10 +103,10 @@ func bootstrapBundle(t *testing.T, e *box) (upstream, path string) {
 	return upstream, "app.tar.zst"
 }
 
-// serve runs airlock serve and returns where it listens.
+// serve runs airlock serve and returns where it listens, which nodes reach.
 func (e *box) serve(t *testing.T, b string) (cmd *exec.Cmd, host string) {
 	t.Helper()
-	cmd = exec.CommandContext(t.Context(), os.Getenv("AIRLOCK_E2E_TOOL"), "serve", b, "--key", "airlock.pub", "--listen", "127.0.0.1:0", "--output", "json")
+	cmd = exec.CommandContext(t.Context(), os.Getenv("AIRLOCK_E2E_TOOL"), "serve", b, "--key", "airlock.pub", "--listen", net.JoinHostPort(e.node, "0"), "--output", "json")
 	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()
 	if err != nil {

@@ -245,7 +245,8 @@ func (e *box) closedToPods(t *testing.T, f *fullRun) {
 	}
 }
 
-// imageMissing names an image that nobody mirrored: nothing changes.
+// imageMissing names an image that nobody mirrored: nothing changes, and without
+// it the chart can be rendered again.
 func (e *box) imageMissing(t *testing.T, f *fullRun) {
 	t.Helper()
 	it := e.deploy(t, f, map[string]any{"drain": map[string]any{"image": "quay.io/nobody/mirrored:v1"}})
@@ -253,6 +254,9 @@ func (e *box) imageMissing(t *testing.T, f *fullRun) {
 		return f.Code == "REN-01" && strings.Contains(f.Cause, "quay.io/nobody/mirrored:v1")
 	}) {
 		t.Errorf("got %s: %+v", it.State, it.Findings)
+	}
+	if f.run("render-charts"); f.item("render-charts").State != install.StatePass {
+		t.Errorf("without it: %+v", f.item("render-charts"))
 	}
 }
 

@@ -9,7 +9,8 @@ import (
 // containerd writes the tree of its registry config_path (containerd's
 // docs/hosts.md): one directory for each host that images are named by. Pulls
 // of these hosts then end at the target, and never at the internet: the last
-// mirror takes the host's own place as "server".
+// mirror takes the host's own place as "server". The target has one too if nodes
+// have to be told how to speak to it: what is installed names images there.
 func (w *writer) containerd() error {
 	roots := map[string]map[string]bool{} // by source host
 	for _, i := range w.images {
@@ -31,6 +32,9 @@ func (w *writer) containerd() error {
 			roots[i.source.Host] = map[string]bool{}
 		}
 		roots[i.source.Host][root] = true
+	}
+	if target, _, _ := strings.Cut(w.m.Target, "/"); roots[target] == nil && (w.o.CA != "" || w.o.PlainHTTP) {
+		roots[target] = map[string]bool{target: true}
 	}
 	for host, list := range roots {
 		w.file(hostDirectory(host)+"/hosts.toml", w.hostsTOML(slices.Sorted(maps.Keys(list))))

@@ -4,6 +4,7 @@ package relocate
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"net/http/httptest"
 	"os"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/airlock-project/airlock/manifests"
 	"github.com/airlock-project/airlock/testdata/fixture"
+	"github.com/airlock-project/airlock/testdata/pki"
 	"github.com/olareg/olareg"
 	"github.com/olareg/olareg/config"
 )
@@ -37,15 +39,7 @@ func TestContainerdReads(t *testing.T) {
 		m.Entries = append(m.Entries, manifests.Relocation{Kind: "image", Source: source, SourceDigest: sum("1"), Target: host + "/" + place, Digest: sum("1")})
 	}
 	dir := t.TempDir()
-	for _, f := range write(t, Containerd, m, Options{PlainHTTP: true}).Files {
-		path := filepath.Join(dir, filepath.FromSlash(f.Path))
-		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(path, f.Data, 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
+	tree(t, dir, write(t, Containerd, m, Options{PlainHTTP: true}).Files)
 	socket := daemon(t)
 	for _, e := range m.Entries {
 		out, err := exec.CommandContext(t.Context(), "ctr", "-a", socket, "content", "fetch", "--hosts-dir", dir, e.Source).CombinedOutput()
@@ -56,6 +50,54 @@ func TestContainerdReads(t *testing.T) {
 	out, err := exec.CommandContext(t.Context(), "ctr", "-a", socket, "content", "fetch", "--hosts-dir", dir, "quay.invalid/team/absent:v1").CombinedOutput()
 	if err == nil || strings.Contains(string(out), "no such host") {
 		t.Errorf("a name that is not mirrored was looked for at its own host: %v\n%s", err, out)
+	}
+}
+
+// TestContainerdReadsTarget lets containerd fetch by the name that an installation
+// gives the image: it trusts the registry only by what the tree says.
+func TestContainerdReadsTarget(t *testing.T) {
+	root := pki.New(t, "Site A root")
+	ts := httptest.NewUnstartedServer(olareg.New(config.Config{Storage: config.ConfigStorage{StoreType: config.StoreMem}}))
+	ts.TLS = &tls.Config{Certificates: []tls.Certificate{root.Server(t, []string{"127.0.0.1"})}}
+	plain := httptest.NewServer(ts.Config.Handler)
+	t.Cleanup(plain.Close)
+	ts.StartTLS()
+	t.Cleanup(ts.Close)
+	if err := fixture.Push(t.Context(), strings.TrimPrefix(plain.URL, "http://"), "airlock/app:v1"); err != nil {
+		t.Fatal(err)
+	}
+	host := strings.TrimPrefix(ts.URL, "https://")
+	m := &manifests.RelocationMap{Bundle: sum("0"), Target: host + "/airlock", Entries: []manifests.Relocation{
+		{Kind: "image", Source: "quay.invalid/app:v1", SourceDigest: sum("1"), Target: host + "/airlock/app:v1", Digest: sum("1")},
+	}}
+	socket := daemon(t)
+	for _, c := range []struct {
+		options Options
+		want    string // of an error; "" is none
+	}{
+		{Options{}, "failed to resolve reference"},
+		{Options{CA: root.File(t)}, ""},
+	} {
+		dir := t.TempDir()
+		tree(t, dir, write(t, Containerd, m, c.options).Files)
+		out, err := exec.CommandContext(t.Context(), "ctr", "-a", socket, "content", "fetch", "--hosts-dir", dir, m.Entries[0].Target).CombinedOutput()
+		if (err == nil) != (c.want == "") || !strings.Contains(string(out), c.want) {
+			t.Errorf("%+v: %v, want %q:\n%s", c.options, err, c.want, out)
+		}
+	}
+}
+
+// tree writes files below a directory.
+func tree(t *testing.T, dir string, files []File) {
+	t.Helper()
+	for _, f := range files {
+		path := filepath.Join(dir, filepath.FromSlash(f.Path))
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, f.Data, 0o644); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 

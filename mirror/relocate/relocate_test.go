@@ -164,6 +164,7 @@ func TestHostsTOML(t *testing.T) {
 	prefixed.OverridePath = true
 	want := map[string]hostsFile{
 		"quay.io/hosts.toml":               {Server: "https://harbor.site.internal/v2/airlock", host: prefixed, Host: map[string]host{"https://harbor.site.internal": plain}},
+		"harbor.site.internal/hosts.toml":  {Server: "https://harbor.site.internal", host: plain, Host: map[string]host{"https://harbor.site.internal": plain}},
 		"docker.io/hosts.toml":             {Server: "https://harbor.site.internal/v2/other", host: prefixed, Host: map[string]host{"https://harbor.site.internal/v2/airlock": prefixed}},
 		"reg.vendor.test_5000_/hosts.toml": {Server: "https://harbor.site.internal/v2/airlock", host: prefixed, Host: map[string]host{"https://harbor.site.internal/v2/airlock": prefixed}},
 	}
