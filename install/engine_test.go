@@ -69,6 +69,26 @@ func TestFailureBlocksDependantsOnly(t *testing.T) {
 	}
 }
 
+// TestSaidOnce: two probes of one item that see the same say it once.
+func TestSaidOnce(t *testing.T) {
+	t.Parallel()
+	s := newShop(t)
+	clean := &s.list.Items[0]
+	again := clean.Probes[0]
+	again.ID, again.Severity = "look-again", "warn"
+	third := clean.Probes[0]
+	third.ID = "look-once-more"
+	clean.Probes = append(clean.Probes, again, third)
+	s.fail["kettle.example.internal"] = Finding{Code: "KET-01", Fields: map[string]string{"name": "kettle", "tool": "a brush"}, Detail: "mould"}
+	var got []string
+	for _, f := range item(t, s.run(), "clean-kettle").Findings {
+		got = append(got, f.Step+" "+string(f.Severity))
+	}
+	if want := []string{"look fail", "look-again warn"}; !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
 func TestKeepGoingStartsIndependentActions(t *testing.T) {
 	t.Parallel()
 	for _, keep := range []bool{false, true} {

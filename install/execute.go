@@ -239,7 +239,8 @@ func (e *Engine) input(with map[string]any) Input {
 	return Input{With: with, Bundle: e.verified, Site: e.opts.SiteDir, Render: render, Secrets: secrets, Values: e.opts.Values, GitOps: e.opts.GitOps}
 }
 
-// add keeps a finding, no worse than the step's severity and without secrets.
+// add keeps a finding, no worse than the step's severity and without secrets. What
+// an earlier step of the item has said in the same words is not said twice.
 func (a *attempt) add(stepName string, worst Severity, f Finding) {
 	rec := findingRecord{Step: stepName, Code: f.Code, Severity: milder(f.Severity, worst), Detail: a.redact.text(f.Detail)}
 	if len(f.Fields) > 0 {
@@ -248,7 +249,9 @@ func (a *attempt) add(stepName string, worst Severity, f Finding) {
 			rec.Fields[k] = a.redact.text(v)
 		}
 	}
-	a.rec.Findings = append(a.rec.Findings, rec)
+	if !slices.ContainsFunc(a.rec.Findings, rec.says) {
+		a.rec.Findings = append(a.rec.Findings, rec)
+	}
 }
 
 // milder returns the milder of two severities; the zero value is fail.

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"strconv"
 	"strings"
@@ -116,6 +117,11 @@ type findingRecord struct {
 	Severity Severity          `json:"severity"`
 	Fields   map[string]string `json:"fields,omitempty"`
 	Detail   string            `json:"detail,omitempty"`
+}
+
+// says reports whether another finding tells the same, of whatever step.
+func (f findingRecord) says(g findingRecord) bool {
+	return f.Code == g.Code && f.Severity == g.Severity && f.Detail == g.Detail && maps.Equal(f.Fields, g.Fields)
 }
 
 // outputRecord holds an output: Value as JSON, or Ref as the digest of the
