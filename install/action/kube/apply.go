@@ -251,8 +251,9 @@ func (w *applying) established(ctx context.Context, o *unstructured.Unstructured
 			return true, w.Explain(err)
 		}
 		reason := cluster.Unmet(now, "Established")
-		if _, _, names := cluster.Condition(now, "NamesAccepted"); reason != "" && names != "" {
-			reason += "; " + names
+		// One that serves goes on with its old names when it gets new ones.
+		if status, _, names := cluster.Condition(now, "NamesAccepted"); status == "False" {
+			reason = strings.TrimPrefix(reason+"; its names are not accepted: "+names, "; ")
 		}
 		if reason == "" {
 			return true, nil
