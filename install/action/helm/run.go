@@ -2,6 +2,7 @@ package helm
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"slices"
@@ -39,6 +40,7 @@ func (a Action) begin(ctx context.Context, b charts.Carrier, args arguments, sit
 	if err != nil {
 		return nil, err
 	}
+	s.run = strings.ToLower(rand.Text())
 	j := &job{a: args, s: s}
 	there, err := s.cluster.namespace(ctx, args.Namespace, false)
 	if err != nil {
@@ -323,7 +325,14 @@ func (a Action) failed(ctx context.Context, j *job, cause error) ([]install.Find
 	if err != nil {
 		return nil, errors.Join(cause, err)
 	}
-	recorded := len(history) > 0 && (j.d.last == nil || history[len(history)-1].Version > j.d.last.Version)
+	s.run = j.s.run
+	var recorded bool // by this run: what another one does is not ours to undo
+	if n := len(history); n > 0 {
+		recorded = history[n-1].Labels[labelRun] == s.run
+		if other := history[n-1]; !recorded && (j.d.last == nil || other.Version > j.d.last.Version) {
+			return nil, busy(j.a, other, other.Info.LastDeployed, "another run began that meanwhile")
+		}
+	}
 	text := j.p.hidden(cause.Error())
 	switch {
 	case strings.Contains(text, conflicts):
