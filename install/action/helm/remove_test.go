@@ -5,9 +5,11 @@ import (
 	"context"
 	"errors"
 	"io"
+	"slices"
 	"strings"
 	"testing"
 
+	"github.com/airlock-project/airlock/install"
 	helmkube "helm.sh/helm/v3/pkg/kube"
 	kubefake "helm.sh/helm/v3/pkg/kube/fake"
 	"helm.sh/helm/v3/pkg/release"
@@ -118,5 +120,27 @@ func TestRemovalHooks(t *testing.T) {
 				t.Errorf("hooks run: %v, want %v\n%s", runs, c.runs, made.String())
 			}
 		})
+	}
+}
+
+// TestKeeps: a release is written down before it is begun, and not begun if that
+// fails.
+func TestKeeps(t *testing.T) {
+	f := newFake()
+	in := input(t, nil)
+	var kept []install.Object
+	in.Keep = func(list []install.Object) error {
+		kept = list
+		return errors.New("the disk is full")
+	}
+	if _, err := (Action{open: f.open}).apply(t.Context(), carry(t, demoChart(), ""), in); err == nil || !strings.Contains(err.Error(), "the disk is full") {
+		t.Errorf("error %v", err)
+	}
+	if !slices.Contains(kept, install.Release("apps", "prod")) {
+		t.Errorf("%+v", kept)
+	}
+	f.wantHistory(t)
+	if len(f.crds) != 0 {
+		t.Error("types were applied")
 	}
 }

@@ -216,16 +216,21 @@ func (a Action) apply(ctx context.Context, b charts.Carrier, in install.Input) (
 // keep puts the release into the record, that of a failed step too: it may be
 // there in part. Types of a chart stay when a release goes, as Helm has it.
 func (a arguments) keep(res *install.Result) error {
-	var list []install.Object
-	if a.CreateNamespace {
-		list = append(list, install.Object{APIVersion: "v1", Kind: "Namespace", Name: a.Namespace})
-	}
-	ev, err := install.Objects(append(list, install.Release(a.Namespace, a.Release))...)
+	ev, err := install.Objects(a.kept()...)
 	if err != nil {
 		return err
 	}
 	res.Evidence = append(res.Evidence, ev)
 	return nil
+}
+
+// kept are the release, and the namespace where it is the step that makes it.
+func (a arguments) kept() []install.Object {
+	var list []install.Object
+	if a.CreateNamespace {
+		list = append(list, install.Object{APIVersion: "v1", Kind: "Namespace", Name: a.Namespace})
+	}
+	return append(list, install.Release(a.Namespace, a.Release))
 }
 
 func (a Action) release(ctx context.Context, b charts.Carrier, args arguments, in install.Input) (install.Result, error) {
@@ -250,6 +255,9 @@ func (a Action) release(ctx context.Context, b charts.Carrier, args arguments, i
 	}
 	for _, text := range j.p.careful(j.s.lookups) {
 		warnings = append(warnings, install.Finding{Severity: install.SeverityInfo, Detail: text})
+	}
+	if err := in.Keeps(args.kept()...); err != nil {
+		return install.Result{}, err
 	}
 	r, err := j.deploy(work, wait)
 	if err != nil {

@@ -188,13 +188,16 @@ func (Apply) Apply(ctx context.Context, in install.Input) (install.Result, error
 		if err := errors.Join(w.known(ctx, o), w.home(ctx, o)); err != nil {
 			return a.fail(err, o.GetNamespace())
 		}
+		if err := in.Keeps(nameOf(o)); err != nil {
+			return res, errors.Join(err, keep(&res, kept))
+		}
 		out, err := w.Client.Apply(ctx, o, cluster.ApplyOptions{Force: a.Force})
 		if err != nil {
 			failed, err := a.fail(err, o.GetNamespace())
 			failed.Changed = res.Changed
 			return failed, errors.Join(err, keep(&failed, kept))
 		}
-		kept = append(kept, install.Object{APIVersion: o.GetAPIVersion(), Kind: o.GetKind(), Namespace: o.GetNamespace(), Name: o.GetName()})
+		kept = append(kept, nameOf(o))
 		res.Changed = res.Changed || out.Change != cluster.Unchanged
 		if isCRD(o) {
 			if err := w.established(ctx, o); err != nil {
@@ -204,6 +207,10 @@ func (Apply) Apply(ctx context.Context, in install.Input) (install.Result, error
 		}
 	}
 	return res, keep(&res, kept)
+}
+
+func nameOf(o *unstructured.Unstructured) install.Object {
+	return install.Object{APIVersion: o.GetAPIVersion(), Kind: o.GetKind(), Namespace: o.GetNamespace(), Name: o.GetName()}
 }
 
 // keep puts the objects into the record, of a step that fails too.
