@@ -175,6 +175,11 @@ func (a *attempt) once(ctx context.Context, s *step, outputs map[string]any) (Re
 	}
 	in := a.input(with)
 	in.Announce = func(c Change) { a.announced(s, c) }
+	in.Keep = func(list []Object) error {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		return a.st.record(a.n.item.ID, eventKeeps, list)
+	}
 	var res Result
 	var waits []string
 	a.outside(func() {

@@ -63,6 +63,18 @@ type Input struct {
 	// Announce shows people what an action is about to change, before it begins.
 	// It may be nil, and a step need not call it.
 	Announce func(Change)
+	// Keep writes down what an action is about to put into a cluster, before it
+	// does: so it is known of also if the action never comes to its end. An action
+	// goes on only without an error. It may be nil; actions call [Input.Keeps].
+	Keep func([]Object) error
+}
+
+// Keeps calls Keep, if there is one.
+func (in Input) Keeps(list ...Object) error {
+	if in.Keep == nil || len(list) == 0 {
+		return nil
+	}
+	return in.Keep(list)
 }
 
 // ValuesFile is a values file that the site gives beside its answers. It may

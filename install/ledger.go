@@ -18,6 +18,7 @@ const (
 	eventRunFinished = "run-finished"    // the outcome
 	eventStarted     = "started"         // an item begins; its input hash
 	eventStep        = "step"            // a step or probe has run
+	eventKeeps       = "keeps"           // a step is about to put objects into a cluster; the data is their list
 	eventFinished    = "finished"        // an item ends; state, findings, outputs
 	eventInterrupted = "interrupted"     // an item was found running: the process had died
 	eventStale       = "stale"           // a result no longer holds, and why

@@ -74,8 +74,15 @@ func KeptObjects(dir string) ([]Kept, error) {
 	return out, nil
 }
 
-// objectsOf are those that an item's result lists.
+// objectsOf are those that an item is about to make, or that its result lists.
 func objectsOf(root *os.Root, e Entry) ([]Object, error) {
+	if e.Event == eventKeeps {
+		var list []Object
+		if err := json.Unmarshal(e.Data, &list); err != nil {
+			return nil, &LedgerError{Line: int(e.Seq), Text: "decode the list of objects: " + err.Error()}
+		}
+		return list, nil
+	}
 	if e.Event != eventFinished {
 		return nil, nil
 	}

@@ -69,6 +69,7 @@ type shop struct {
 	hook   func(name string)
 	made   map[string]bool // what was done and is still there
 	does   map[string]bool // actions that say they changed something
+	keeps  map[string][]Object
 	place  string
 	blind  error          // of Plan
 	knows  map[string]any // outputs that Plan is certain of
@@ -83,6 +84,9 @@ func (s *shop) Apply(ctx context.Context, in Input) (Result, error) {
 	name, _ := in.With["name"].(string)
 	if in.Announce != nil {
 		in.Announce(Change{Summary: "make " + name, Details: []string{fmt.Sprint(in.With["password"])}})
+	}
+	if err := in.Keeps(s.keeps[name]...); err != nil {
+		return Result{}, err
 	}
 	res, err := s.call(ctx, "do ", in)
 	res.Changed = s.does[name]

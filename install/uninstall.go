@@ -13,7 +13,7 @@ const eventRemoved = "removed"
 // Removal is what became of one object.
 type Removal struct {
 	Kept
-	Removed bool   `json:"removed"`
+	Removed bool   `json:"removed"`          // with a reason: begun, and not ended
 	Reason  string `json:"reason,omitempty"` // why it was left, or what went wrong
 }
 
@@ -23,7 +23,7 @@ const uninstalled = "it was uninstalled"
 // Uninstall takes objects out of the cluster, the last one first, and records
 // each in the ledger. remove reports whether the object was there and ours, and
 // why it was left if it was not; its error does not keep the others from being
-// removed. Items lose their result once one of their objects is gone, and whatever rests on them with
+// removed. With an error, removed says that the removal has begun. Items lose their result once one of their objects is gone, and whatever rests on them with
 // them: a later run does them again.
 func (d *Desk) Uninstall(ctx context.Context, list []Kept, remove func(context.Context, Kept) (removed bool, reason string, err error)) ([]Removal, *Report, error) {
 	r := d.r

@@ -46,3 +46,58 @@ func TestUninstallAgain(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestKeptOfInterrupted: what an action was about to make is known also if it
+// never came to its end.
+func TestKeptOfInterrupted(t *testing.T) {
+	t.Parallel()
+	p := signedPub(t)
+	object := Release("brewery", "ale")
+	p.keeps = map[string][]Object{"mash": {object}}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	p.hook = func(name string) {
+		if name == "mash" && p.calls[len(p.calls)-1] == "do mash" {
+			cancel()
+		}
+	}
+	if _, err := p.try(ctx); err == nil {
+		t.Fatal("it was not interrupted")
+	}
+	kept, err := KeptObjects(p.opts.State)
+	if err != nil || !slices.Equal(kept, []Kept{{object, "mash"}}) {
+		t.Errorf("%+v, %v", kept, err)
+	}
+	if _, err := VerifyState(p.opts.State, nil); err != nil {
+		t.Error(err)
+	}
+	p.hook = nil
+	wantStates(t, p.run(), map[string]State{"mash": StatePass})
+	if again, err := KeptObjects(p.opts.State); err != nil || !slices.Equal(again, kept) {
+		t.Errorf("%+v, %v", again, err)
+	}
+}
+
+// TestUninstallInterrupted: a removal that was begun and stopped is in the ledger
+// as that; its item stands no more, and the rest is left.
+func TestUninstallInterrupted(t *testing.T) {
+	t.Parallel()
+	p := signedPub(t)
+	p.run()
+	list := []Kept{{Object{"v1", "Namespace", "", "brewery"}, "mash"}, {Release("brewery", "ale"), "boil"}}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	p.withDesk(func(d *Desk) {
+		done, rep, err := d.Uninstall(ctx, list, func(ctx context.Context, _ Kept) (bool, string, error) {
+			cancel()
+			return true, "", ctx.Err()
+		})
+		if !errors.Is(err, context.Canceled) || len(done) != 1 || done[0].Kind != "Release" || !done[0].Removed || done[0].Reason != "context canceled" {
+			t.Errorf("%+v, %v", done, err)
+		}
+		wantStates(t, rep, map[string]State{"mash": StatePass, "boil": StateStale})
+	})
+	if _, err := VerifyState(p.opts.State, nil); err != nil {
+		t.Error(err)
+	}
+}

@@ -247,7 +247,7 @@ func (u *uninstaller) remove(ctx context.Context, k install.Kept) (bool, string,
 	}
 	r, err := helm.Uninstall(ctx, u.release(k.Object, false))
 	if err != nil || r.Revision > 0 {
-		return err == nil, "", err
+		return err == nil || r.Begun, "", err
 	}
 	return false, cmp.Or(r.Reason, "it is gone"), nil
 }
@@ -269,10 +269,13 @@ func printRemoval(w io.Writer, p removalPlan) {
 
 func printRemoved(w io.Writer, list []install.Removal) {
 	for _, r := range list {
-		if r.Removed {
-			fmt.Fprintf(w, "removed %s\n", r.Object)
-		} else {
+		switch {
+		case !r.Removed:
 			fmt.Fprintf(w, "stays   %s: %s\n", r.Object, r.Reason)
+		case r.Reason != "":
+			fmt.Fprintf(w, "begun   %s: %s\n", r.Object, r.Reason)
+		default:
+			fmt.Fprintf(w, "removed %s\n", r.Object)
 		}
 	}
 }

@@ -107,12 +107,7 @@ func (d decision) refused(p *prepared, older bool) error {
 		if d.last.Info.Status == release.StatusUninstalling {
 			began = d.last.Info.Deleted
 		}
-		since := began.UTC().Format(time.RFC3339)
-		return &trouble{install.Finding{
-			Code:   codeBusy,
-			Detail: fmt.Sprintf("release %s is %s since %s, and Airlock did not begin it", p.a.Release, d.last.Info.Status, since),
-			Fields: map[string]string{"release": p.a.Release, "namespace": p.a.Namespace, "status": d.last.Info.Status.String(), "since": since},
-		}}
+		return busy(p.a, d.last, began, "Airlock did not begin it")
 	}
 	r := d.current()
 	if r == nil || older || r.Chart == nil || r.Chart.Metadata == nil {
@@ -126,6 +121,16 @@ func (d decision) refused(p *prepared, older bool) error {
 		Code:   codeOlder,
 		Detail: fmt.Sprintf("release %s has chart %s; the bundle has %s", p.a.Release, have, want),
 		Fields: map[string]string{"release": p.a.Release, "have": have, "want": want},
+	}}
+}
+
+// busy is a release that others are at work on.
+func busy(a arguments, r *release.Release, began helmtime.Time, why string) error {
+	since := began.UTC().Format(time.RFC3339)
+	return &trouble{install.Finding{
+		Code:   codeBusy,
+		Detail: fmt.Sprintf("release %s is %s since %s, and %s", a.Release, r.Info.Status, since, why),
+		Fields: map[string]string{"release": a.Release, "namespace": a.Namespace, "status": r.Info.Status.String(), "since": since},
 	}}
 }
 

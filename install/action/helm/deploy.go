@@ -92,10 +92,11 @@ func (j *job) repair(ctx context.Context, wait time.Duration) error {
 		}
 	}
 	if j.d.clear {
-		u := action.NewUninstall(j.s.cfg)
-		u.Timeout, u.Wait = wait, true
-		u.DisableHooks = j.d.last.Info.Status != release.StatusUninstalling // they are for what worked
-		if _, err := within(ctx, func() (*release.UninstallReleaseResponse, error) { return u.Run(j.a.Release) }); err != nil {
+		history, err := j.s.history(j.a.Release)
+		if err != nil {
+			return err
+		}
+		if _, err := j.s.remove(ctx, history, wait); err != nil {
 			return fmt.Errorf("remove what release %s left: %w", j.a.Release, err)
 		}
 	}
@@ -209,9 +210,7 @@ func undo(ctx context.Context, s *session, name string) install.Finding {
 		left = time.Until(deadline) * 3 / 4
 	}
 	if d.deployed == nil {
-		u := action.NewUninstall(s.cfg)
-		u.Timeout = left
-		if _, err := within(ctx, func() (*release.UninstallReleaseResponse, error) { return u.Run(name) }); err != nil {
+		if _, err := s.remove(ctx, history, left); err != nil {
 			return install.Finding{Severity: install.SeverityWarn, Detail: "not removed: " + kube.Clean(err.Error())}
 		}
 		return install.Finding{Severity: install.SeverityInfo, Detail: "release " + name + " was removed again: it never worked"}

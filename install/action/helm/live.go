@@ -37,11 +37,12 @@ func (l *live) established(ctx context.Context, name string) error {
 		if err != nil {
 			return err
 		}
+		// One that serves goes on with its old names when it gets new ones.
+		if status, reason, message := kube.Condition(o, "NamesAccepted"); status == "False" {
+			return fmt.Errorf("apply CustomResourceDefinition %s: it is there, and the server does not take its names, for another has them: %s: %s", name, reason, message)
+		}
 		if condition(o, "Established") == "True" {
 			return nil
-		}
-		if condition(o, "NamesAccepted") == "False" {
-			return fmt.Errorf("apply CustomResourceDefinition %s: another one has its names", name)
 		}
 		select {
 		case <-ctx.Done():
@@ -156,6 +157,9 @@ func (l *live) unready(ctx context.Context, refs []Ref) ([]workload, error) {
 			continue
 		}
 		w.Name = r.String()
+		if r.Kind == "PersistentVolumeClaim" {
+			w.Reason = cmp.Or(l.Unbound(ctx, r.Namespace, r.Name), w.Reason)
+		}
 		if selector != "" {
 			if w.Pods, err = l.Why(ctx, r.Namespace, selector); err != nil {
 				return append(out, w), err

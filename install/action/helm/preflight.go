@@ -128,6 +128,7 @@ type trial struct {
 	before map[string]any // as the deployed revision has it; nil if it does not
 	hook   bool
 	runs   bool // a hook of what is about to be done
+	goes   bool // what is there is removed, and waited for, first
 }
 
 // refused collects what keeps a release from being installed.
@@ -211,7 +212,7 @@ func (j *job) trials() ([]trial, error) {
 		}
 		for _, tree := range flat(o.Tree) {
 			single := chart.Object{Source: o.Source, Stage: o.Stage, Tree: tree}
-			t := trial{object: chart.WithNamespace([]chart.Object{single}, j.a.Namespace)[0], hook: isHook(o.Stage)}
+			t := trial{object: chart.WithNamespace([]chart.Object{single}, j.a.Namespace)[0], hook: isHook(o.Stage), goes: j.d.clear}
 			if t.hook {
 				t.runs = j.runs(o)
 			} else {

@@ -1,14 +1,19 @@
 package helm
 
 import (
+	"context"
+	"errors"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/airlock-project/airlock/install/action/internal/charts"
+	"github.com/airlock-project/airlock/install/internal/kube"
 	"helm.sh/helm/v3/pkg/release"
 	"helm.sh/helm/v3/pkg/storage"
 	helmtime "helm.sh/helm/v3/pkg/time"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 )
 
 // store puts a revision into the history; labels nil is one of the stock helm.
@@ -103,4 +108,51 @@ func TestRepair(t *testing.T) {
 			}
 		})
 	}
+}
+
+// racing is a cluster in which another run is faster: its revision is there when
+// the types are applied.
+type racing struct {
+	*fake
+	other func()
+}
+
+func (r racing) Apply(ctx context.Context, o *unstructured.Unstructured, opts kube.ApplyOptions) (kube.Outcome, error) {
+	if !opts.DryRun {
+		r.other()
+	}
+	return r.fake.Apply(ctx, o, opts)
+}
+
+// TestRace: what another run has just begun is neither taken over nor undone.
+func TestRace(t *testing.T) {
+	f := newFake()
+	other := sync.OnceFunc(func() {
+		f.store(t, 1, release.StatusPendingInstall, map[string]string{labelRevision: "1", labelOrigin: installed, labelRun: "other"}, time.Now())
+	})
+	open := func(ctx context.Context, a arguments) (*session, error) {
+		s, err := f.open(ctx, a)
+		if err == nil {
+			s.cluster = racing{f, other}
+		}
+		return s, err
+	}
+	res, err := Action{open: open}.apply(t.Context(), carry(t, demoChart(), ""), input(t, nil))
+	if err != nil || len(res.Findings) == 0 || res.Findings[len(res.Findings)-1].Code != codeBusy {
+		t.Errorf("%+v, %v", res.Findings, err)
+	}
+	f.wantHistory(t, "1 pending-install")
+}
+
+// TestFailsAgain: what fails after what a killed run left was removed is told of
+// and undone as any other.
+func TestFailsAgain(t *testing.T) {
+	f := newFake()
+	f.store(t, 1, release.StatusPendingInstall, map[string]string{labelRevision: "1", labelOrigin: installed}, time.Now())
+	f.kube.WaitError = errors.New("timed out")
+	res, err := Action{open: f.open}.apply(t.Context(), carry(t, demoChart(), ""), input(t, nil))
+	if err != nil || len(res.Findings) == 0 || res.Findings[len(res.Findings)-1].Detail != "release prod was removed again: it never worked" {
+		t.Errorf("%+v, %v", res.Findings, err)
+	}
+	f.wantHistory(t)
 }

@@ -2,6 +2,7 @@ package helm
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"slices"
@@ -39,6 +40,7 @@ func (a Action) begin(ctx context.Context, b charts.Carrier, args arguments, sit
 	if err != nil {
 		return nil, err
 	}
+	s.run = strings.ToLower(rand.Text())
 	j := &job{a: args, s: s}
 	there, err := s.cluster.namespace(ctx, args.Namespace, false)
 	if err != nil {
@@ -218,16 +220,21 @@ func (a Action) apply(ctx context.Context, b charts.Carrier, in install.Input) (
 // keep puts the release into the record, that of a failed step too: it may be
 // there in part. Types of a chart stay when a release goes, as Helm has it.
 func (a arguments) keep(res *install.Result) error {
-	var list []install.Object
-	if a.CreateNamespace {
-		list = append(list, install.Object{APIVersion: "v1", Kind: "Namespace", Name: a.Namespace})
-	}
-	ev, err := install.Objects(append(list, install.Release(a.Namespace, a.Release))...)
+	ev, err := install.Objects(a.kept()...)
 	if err != nil {
 		return err
 	}
 	res.Evidence = append(res.Evidence, ev)
 	return nil
+}
+
+// kept are the release, and the namespace where it is the step that makes it.
+func (a arguments) kept() []install.Object {
+	var list []install.Object
+	if a.CreateNamespace {
+		list = append(list, install.Object{APIVersion: "v1", Kind: "Namespace", Name: a.Namespace})
+	}
+	return append(list, install.Release(a.Namespace, a.Release))
 }
 
 func (a Action) release(ctx context.Context, b charts.Carrier, args arguments, in install.Input) (install.Result, error) {
@@ -252,6 +259,9 @@ func (a Action) release(ctx context.Context, b charts.Carrier, args arguments, i
 	}
 	for _, text := range j.p.careful(j.s.lookups) {
 		warnings = append(warnings, install.Finding{Severity: install.SeverityInfo, Detail: text})
+	}
+	if err := in.Keeps(args.kept()...); err != nil {
+		return install.Result{}, err
 	}
 	r, err := j.deploy(work, wait)
 	if err != nil {
@@ -327,7 +337,14 @@ func (a Action) failed(ctx context.Context, j *job, cause error) ([]install.Find
 	if err != nil {
 		return nil, errors.Join(cause, err)
 	}
-	recorded := len(history) > 0 && (j.d.last == nil || history[len(history)-1].Version > j.d.last.Version)
+	s.run = j.s.run
+	var recorded bool // by this run: what another one does is not ours to undo
+	if n := len(history); n > 0 {
+		recorded = history[n-1].Labels[labelRun] == s.run
+		if other := history[n-1]; !recorded && (j.d.last == nil || other.Version > j.d.last.Version) {
+			return nil, busy(j.a, other, other.Info.LastDeployed, "another run began that meanwhile")
+		}
+	}
 	text := j.p.hidden(cause.Error())
 	switch {
 	case strings.Contains(text, conflicts):

@@ -56,6 +56,8 @@ type session struct {
 	cleared func()
 	// lookups answers templates; nil finds nothing.
 	lookups *lookups
+	// run names the run in what it records.
+	run string
 }
 
 type opener func(ctx context.Context, a arguments) (*session, error)
@@ -206,6 +208,7 @@ const (
 	labelRevision = "airlock-revision" // the revision that Airlock made
 	labelRendered = "airlock-rendered" // as what: install, or the number of an upgrade
 	labelOrigin   = "airlock-origin"   // on every revision since an installation by Airlock
+	labelRun      = "airlock-run"      // a random name of the run that made the revision
 )
 
 // installed is what labelRendered says of an installation, which Helm renders as
@@ -253,7 +256,8 @@ func foreign(history []*release.Release) bool {
 // the enclave's images too.
 type recorder struct {
 	driver.Driver
-	p *prepared // nil relocates nothing
+	p   *prepared // nil relocates nothing
+	run string
 }
 
 // Create implements driver.Creator.
@@ -270,6 +274,7 @@ func (r *recorder) Create(key string, rel *release.Release) error {
 	labels := make(map[string]string)
 	maps.Copy(labels, rel.Labels)
 	labels[labelRevision] = strconv.Itoa(rel.Version)
+	labels[labelRun] = r.run
 	if r.p != nil && labels[labelRendered] != installed {
 		labels[labelRendered] = strconv.Itoa(rel.Version)
 	}
@@ -283,6 +288,6 @@ func (s *session) record(p *prepared) {
 		r.p = p
 		return
 	}
-	s.cfg.Releases.Driver = &recorder{Driver: s.cfg.Releases.Driver, p: p}
+	s.cfg.Releases.Driver = &recorder{Driver: s.cfg.Releases.Driver, p: p, run: s.run}
 	s.cfg.Releases.MaxHistory = maxHistory
 }

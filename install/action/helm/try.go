@@ -49,19 +49,25 @@ func (l *live) try(ctx context.Context, t trial, release string) error {
 		return err
 	}
 	o.SetNamespace(ref.Namespace)
+	var refused error
 	if o.GetName() == "" || t.before == nil && !t.hook { // most likely it is not there
-		_, err := client.Create(ctx, o, asHelm)
-		if !apierrors.IsAlreadyExists(err) {
-			return l.refusal(ctx, o, err)
+		_, refused = client.Create(ctx, o, asHelm)
+		// A quota is asked before it is seen that it is there.
+		if o.GetName() == "" || !apierrors.IsAlreadyExists(refused) && !apierrors.IsForbidden(refused) {
+			return l.refusal(ctx, o, refused)
 		}
 	}
 	have, err := client.Get(ctx, ref.Name, metav1.GetOptions{})
 	switch {
+	case apierrors.IsForbidden(refused) && err != nil:
+		return l.refusal(ctx, o, refused)
 	case apierrors.IsNotFound(err):
 		_, err := client.Create(ctx, o, asHelm)
 		return l.refusal(ctx, o, err)
 	case err != nil:
 		return fmt.Errorf("read %s: %w", ref, l.Explain(err))
+	case have.GetDeletionTimestamp() != nil && !t.hook && !t.goes:
+		return taken(release, ref, kube.Lingers(have)+": what is installed now would go with it")
 	case t.hook:
 		return replaced(t, ref, have, release, l.release)
 	case t.before != nil:
@@ -161,7 +167,11 @@ func (l *live) refusal(ctx context.Context, o *unstructured.Unstructured, err er
 	case apierrors.IsUnauthorized(err):
 		return fmt.Errorf("try %s: %w", name, l.Explain(err))
 	case apierrors.IsForbidden(err) && o.GetKind() != "Pod":
-		return fmt.Errorf("try %s: %w", name, l.Explain(err))
+		err := l.Explain(err)
+		if f, ok := errors.AsType[*kube.ForbiddenError](err); ok && f.Reason != "" { // no missing right: a quota, a policy
+			return &kube.InvalidError{Object: name, Reason: f.Reason}
+		}
+		return fmt.Errorf("try %s: %w", name, err)
 	case !apierrors.IsInvalid(err) && !apierrors.IsRequestEntityTooLargeError(err) && !malformed(err):
 		return nil
 	case secret:

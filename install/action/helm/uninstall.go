@@ -6,8 +6,6 @@ import (
 	"time"
 
 	"github.com/airlock-project/airlock/bundle/chart"
-	"github.com/airlock-project/airlock/install/internal/kube"
-	"helm.sh/helm/v3/pkg/action"
 	"helm.sh/helm/v3/pkg/release"
 )
 
@@ -29,12 +27,15 @@ type Removed struct {
 	Revision int    // the newest; 0 if there is nothing to remove
 	Reason   string // why there is nothing: the release is somebody else's; "" if there is none
 	Status   string // before
+	Begun    bool   // with an error too: it is no longer what it was
 	Objects  []Ref
 	Kept     []Ref // by their annotation helm.sh/resource-policy
 }
 
-// Uninstall removes a release with its history, whatever state it is in, and
-// waits until its objects are gone. A release that is not there is no error, and
+// Uninstall removes a release, whatever state it is in, waits until its objects
+// are gone, and removes its history then: what is left is found again by the next
+// call. Its hooks are run if it ever worked. It ends with ctx, also while a hook
+// does not. A release that is not there is no error, and
 // one that others made, or that was there before Airlock upgraded it, stays. What
 // Helm never removes stays: CustomResourceDefinitions of a chart's crds
 // directory, objects that say so, and the namespace.
@@ -64,13 +65,12 @@ func Uninstall(ctx context.Context, o Removal) (Removed, error) {
 	if o.DryRun {
 		return out, nil
 	}
-	u := action.NewUninstall(s.cfg)
-	if u.Timeout = o.Timeout; u.Timeout <= 0 {
-		u.Timeout = defaultTimeout
+	wait := o.Timeout
+	if wait <= 0 {
+		wait = defaultTimeout
 	}
-	u.Wait = true
-	if _, err := u.Run(o.Release); err != nil { //nolint:contextcheck // its requests end with ctx, see bound
-		return out, fmt.Errorf("uninstall release %s: %s", o.Release, kube.Clean(err.Error()))
+	if out.Begun, err = s.remove(ctx, history, wait); err != nil {
+		return out, fmt.Errorf("uninstall release %s: %w", o.Release, err)
 	}
 	return out, nil
 }

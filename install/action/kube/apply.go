@@ -188,13 +188,16 @@ func (Apply) Apply(ctx context.Context, in install.Input) (install.Result, error
 		if err := errors.Join(w.known(ctx, o), w.home(ctx, o)); err != nil {
 			return a.fail(err, o.GetNamespace())
 		}
+		if err := in.Keeps(nameOf(o)); err != nil {
+			return res, errors.Join(err, keep(&res, kept))
+		}
 		out, err := w.Client.Apply(ctx, o, cluster.ApplyOptions{Force: a.Force})
 		if err != nil {
 			failed, err := a.fail(err, o.GetNamespace())
 			failed.Changed = res.Changed
 			return failed, errors.Join(err, keep(&failed, kept))
 		}
-		kept = append(kept, install.Object{APIVersion: o.GetAPIVersion(), Kind: o.GetKind(), Namespace: o.GetNamespace(), Name: o.GetName()})
+		kept = append(kept, nameOf(o))
 		res.Changed = res.Changed || out.Change != cluster.Unchanged
 		if isCRD(o) {
 			if err := w.established(ctx, o); err != nil {
@@ -204,6 +207,10 @@ func (Apply) Apply(ctx context.Context, in install.Input) (install.Result, error
 		}
 	}
 	return res, keep(&res, kept)
+}
+
+func nameOf(o *unstructured.Unstructured) install.Object {
+	return install.Object{APIVersion: o.GetAPIVersion(), Kind: o.GetKind(), Namespace: o.GetNamespace(), Name: o.GetName()}
 }
 
 // keep puts the objects into the record, of a step that fails too.
@@ -251,8 +258,9 @@ func (w *applying) established(ctx context.Context, o *unstructured.Unstructured
 			return true, w.Explain(err)
 		}
 		reason := cluster.Unmet(now, "Established")
-		if _, _, names := cluster.Condition(now, "NamesAccepted"); reason != "" && names != "" {
-			reason += "; " + names
+		// One that serves goes on with its old names when it gets new ones.
+		if status, _, names := cluster.Condition(now, "NamesAccepted"); status == "False" {
+			reason = strings.TrimPrefix(reason+"; its names are not accepted: "+names, "; ")
 		}
 		if reason == "" {
 			return true, nil

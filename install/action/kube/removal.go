@@ -225,21 +225,28 @@ func (r *Removal) instances(ctx context.Context, o install.Object) (string, erro
 
 // gone waits until an object is gone.
 func (r *Removal) gone(ctx context.Context, o install.Object) error {
-	ctx, cancel := context.WithTimeout(ctx, removalWait)
+	short, cancel := context.WithTimeout(ctx, removalWait)
 	defer cancel()
 	tick := time.NewTicker(pause)
 	defer tick.Stop()
+	holds := o.String() + " is being removed"
 	for {
-		there, _, err := r.Look(ctx, o)
-		if err == nil && !there {
+		live, _, err := r.find(short, o)
+		if err == nil && live == nil {
 			return nil
 		}
+		if err == nil {
+			holds = cluster.Lingers(live)
+		}
 		select {
-		case <-ctx.Done():
+		case <-short.Done():
+			if ctx.Err() != nil {
+				return fmt.Errorf("wait until %s is gone: %w", o, context.Cause(ctx))
+			}
 			if err != nil {
 				return err
 			}
-			return fmt.Errorf("%s is being removed and does not go: look at its finalizers", o)
+			return fmt.Errorf("%s, for %s now; see to that, and run it again", holds, removalWait)
 		case <-tick.C:
 		}
 	}

@@ -169,6 +169,10 @@ func (Secret) Apply(ctx context.Context, in install.Input) (install.Result, erro
 	if len(w.findings) > 0 {
 		return install.Result{Findings: w.findings}, nil
 	}
+	object := install.Object{APIVersion: "v1", Kind: "Secret", Namespace: w.Namespace, Name: w.Name}
+	if err := in.Keeps(object); err != nil {
+		return install.Result{}, err
+	}
 	out, err := w.place(ctx, false)
 	if err != nil {
 		return w.failed(err)
@@ -187,7 +191,7 @@ func (Secret) Apply(ctx context.Context, in install.Input) (install.Result, erro
 		}
 	}
 	res := install.Result{Changed: out.Change != cluster.Unchanged, Outputs: map[string]any{OutputOf(w.Name): hash}}
-	return res, keep(&res, []install.Object{{APIVersion: "v1", Kind: "Secret", Namespace: w.Namespace, Name: w.Name}})
+	return res, keep(&res, []install.Object{object})
 }
 
 func (w *keeping) failed(err error) (install.Result, error) {

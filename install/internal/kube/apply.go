@@ -86,6 +86,11 @@ func (c *Client) Apply(ctx context.Context, o *unstructured.Unstructured, opts A
 			return Outcome{}, err
 		}
 	}
+	if isType(o) {
+		if err := c.rival(ctx, o); err != nil {
+			return Outcome{}, err
+		}
+	}
 	if before == nil || Made(before) {
 		annotations := maps.Clone(o.GetAnnotations())
 		if annotations == nil {
@@ -232,6 +237,12 @@ func terminating(ns *unstructured.Unstructured) error {
 	if phase != "Terminating" && ns.GetDeletionTimestamp() == nil {
 		return nil
 	}
+	return &TerminatingError{Namespace: ns.GetName(), Holds: holding(ns)}
+}
+
+// holding are the finalizers of a namespace that is being removed, and what its
+// conditions say is left in it.
+func holding(ns *unstructured.Unstructured) []string {
 	var holds []string
 	spec, _, _ := unstructured.NestedStringSlice(ns.Object, "spec", "finalizers")
 	for _, f := range append(spec, ns.GetFinalizers()...) {
@@ -247,7 +258,7 @@ func terminating(ns *unstructured.Unstructured) error {
 			holds = append(holds, clean(s))
 		}
 	}
-	return &TerminatingError{Namespace: ns.GetName(), Holds: holds}
+	return holds
 }
 
 // Name names an object for messages: Deployment spacelift/server.

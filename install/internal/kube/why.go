@@ -73,8 +73,9 @@ const (
 
 // Why says why pods of a namespace are not ready: those that the label selector
 // matches, or why there are none. Pods that are ready or have succeeded give no
-// reason. At most 20 come back, the same ones for the same state. That a log or
-// the events cannot be read hides no reason.
+// reason, nor do those that run while others cannot be made: then it is what the
+// owner of those reports. At most 20 come back, the same ones for the same state.
+// That a log or the events cannot be read hides no reason.
 func (c *Client) Why(ctx context.Context, namespace, selector string) ([]Reason, error) {
 	pods, err := c.clientset.CoreV1().Pods(namespace).List(ctx, metav1.ListOptions{LabelSelector: selector, Limit: maxPods})
 	if err != nil {
@@ -94,6 +95,9 @@ func (c *Client) Why(ctx context.Context, namespace, selector string) ([]Reason,
 			continue
 		}
 		out = append(out, c.pod(ctx, p)...)
+	}
+	if len(out) == 0 { // those that are there are well
+		return c.blocked(ctx, namespace, selector)
 	}
 	return out[:min(len(out), maxReasons)], nil
 }
@@ -128,7 +132,8 @@ func (c *Client) pod(ctx context.Context, p *corev1.Pod) []Reason {
 	r := Reason{Class: ClassUnready, Pod: p.Name, Reason: cmp.Or(clean(p.Status.Reason), "NotReady"), Message: clean(p.Status.Message), Events: events}
 	for _, cond := range p.Status.Conditions {
 		if cond.Type == corev1.PodScheduled && cond.Status == corev1.ConditionFalse {
-			return []Reason{{Class: ClassPending, Pod: p.Name, Reason: clean(cond.Reason), Message: clean(cond.Message), Events: events}}
+			message := strings.Join(append([]string{clean(cond.Message)}, c.unbound(ctx, p)...), "; ")
+			return []Reason{{Class: ClassPending, Pod: p.Name, Reason: clean(cond.Reason), Message: message, Events: events}}
 		}
 		if cond.Type == corev1.ContainersReady && cond.Status != corev1.ConditionTrue && r.Message == "" {
 			r.Message = clean(cond.Message)
@@ -166,6 +171,7 @@ func container(s corev1.ContainerStatus) (Reason, bool) {
 			r.Class = ClassConfig
 		case "CrashLoopBackOff", "RunContainerError", "StartError":
 			r.Class = ClassCrash
+			r.Message = strings.TrimPrefix(r.Message+ended(s.LastTerminationState.Terminated), "; ")
 		default:
 			r.Class = ClassUnready
 		}
@@ -244,34 +250,27 @@ func last(e corev1.Event) metav1.Time {
 	return e.CreationTimestamp
 }
 
-// blocked says why there is no pod: what its owners report.
+// ended is how a container that is to be started again ended: what the kubelet
+// says of the wait is not why.
+func ended(t *corev1.ContainerStateTerminated) string {
+	if t == nil {
+		return ""
+	}
+	text := fmt.Sprintf("; it ended with status %d", t.ExitCode)
+	if t.Reason != "" && t.Reason != "Error" {
+		text = fmt.Sprintf("; it ended with %s, status %d", clean(t.Reason), t.ExitCode)
+	}
+	if t.Message != "" {
+		text += ": " + clean(t.Message)
+	}
+	return text
+}
+
+// blocked says why there are fewer pods than wanted: what their owners report.
 func (c *Client) blocked(ctx context.Context, namespace, selector string) ([]Reason, error) {
-	list := metav1.ListOptions{LabelSelector: selector, Limit: maxPods}
-	var names []string
-	apps := c.clientset.AppsV1()
-	sets, err := apps.ReplicaSets(namespace).List(ctx, list)
+	names, err := c.short(ctx, namespace, selector)
 	if err != nil {
-		return nil, fmt.Errorf("list replicasets of %s: %w", namespace, c.Explain(err))
-	}
-	for _, s := range sets.Items {
-		if s.Spec.Replicas == nil || *s.Spec.Replicas > 0 {
-			names = append(names, s.Name)
-		}
-	}
-	if sets, err := apps.StatefulSets(namespace).List(ctx, list); err == nil {
-		for _, s := range sets.Items {
-			names = append(names, s.Name)
-		}
-	}
-	if sets, err := apps.DaemonSets(namespace).List(ctx, list); err == nil {
-		for _, s := range sets.Items {
-			names = append(names, s.Name)
-		}
-	}
-	if jobs, err := c.clientset.BatchV1().Jobs(namespace).List(ctx, list); err == nil {
-		for _, j := range jobs.Items {
-			names = append(names, j.Name)
-		}
+		return nil, err
 	}
 	slices.Sort(names)
 	var out []Reason
@@ -282,4 +281,47 @@ func (c *Client) blocked(ctx context.Context, namespace, selector string) ([]Rea
 		}
 	}
 	return out, nil
+}
+
+// short names the owners of the pods of a selector that have fewer than they
+// want. The labels of a ReplicaSet are those of its pods; those of others may be
+// anything.
+func (c *Client) short(ctx context.Context, namespace, selector string) ([]string, error) {
+	var names []string
+	apps, all := c.clientset.AppsV1(), metav1.ListOptions{Limit: maxPods}
+	sets, err := apps.ReplicaSets(namespace).List(ctx, metav1.ListOptions{LabelSelector: selector, Limit: maxPods})
+	if err != nil {
+		return nil, fmt.Errorf("list replicasets of %s: %w", namespace, c.Explain(err))
+	}
+	for _, s := range sets.Items {
+		if int(s.Status.Replicas) < replicas(s.Spec.Replicas) {
+			names = append(names, s.Name)
+		}
+	}
+	if sets, err := apps.StatefulSets(namespace).List(ctx, all); err == nil {
+		for _, s := range sets.Items {
+			if selects(s.Spec.Selector, selector) && int(s.Status.Replicas) < replicas(s.Spec.Replicas) {
+				names = append(names, s.Name)
+			}
+		}
+	}
+	if sets, err := apps.DaemonSets(namespace).List(ctx, all); err == nil {
+		for _, s := range sets.Items {
+			if selects(s.Spec.Selector, selector) && s.Status.CurrentNumberScheduled < s.Status.DesiredNumberScheduled {
+				names = append(names, s.Name)
+			}
+		}
+	}
+	if jobs, err := c.clientset.BatchV1().Jobs(namespace).List(ctx, metav1.ListOptions{LabelSelector: selector, Limit: maxPods}); err == nil {
+		for _, j := range jobs.Items {
+			if j.Status.Active == 0 && j.Status.CompletionTime == nil {
+				names = append(names, j.Name)
+			}
+		}
+	}
+	return names, nil
+}
+
+func selects(s *metav1.LabelSelector, selector string) bool {
+	return metav1.FormatLabelSelector(s) == selector
 }

@@ -15,7 +15,7 @@ func TestWhy(t *testing.T) {
 	pods := []corev1.Pod{
 		named("b-crash", corev1.PodStatus{ContainerStatuses: []corev1.ContainerStatus{{
 			Name: "app", Image: "x", RestartCount: 4, State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "CrashLoopBackOff"}},
-			LastTerminationState: corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{ExitCode: 7}},
+			LastTerminationState: corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{ExitCode: 7, Reason: "OOMKilled", Message: "heap\nfull"}},
 		}}}),
 		named("a-pull", corev1.PodStatus{InitContainerStatuses: []corev1.ContainerStatus{{
 			Name: "init", Image: "reg/x:1", State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "ImagePullBackOff", Message: "Back-off"}},
@@ -51,7 +51,7 @@ func TestWhy(t *testing.T) {
 		says  string
 	}{
 		{ClassPull, `pod a-pull container init: ImagePullBackOff reg/x:1: Failed: Failed to pull image "reg/x:1": not found`},
-		{ClassCrash, "pod b-crash container app: CrashLoopBackOff"},
+		{ClassCrash, "pod b-crash container app: CrashLoopBackOff: it ended with OOMKilled, status 7: heap full"},
 		{ClassConfig, "couldn't find key A"},
 		{ClassPending, "insufficient cpu"},
 		{ClassUnready, "containers with unready status"},
@@ -85,6 +85,29 @@ func TestBlocked(t *testing.T) {
 	mux.HandleFunc("GET /api/v1/namespaces/n/events", events(map[string]string{"web-1": `pods "web-1-x" is forbidden: exceeded quota: small`}))
 	got, err := open(t, mux).Why(t.Context(), "n", "app=x")
 	if err != nil || len(got) != 1 || got[0].Class != ClassBlocked || !strings.Contains(got[0].String(), "exceeded quota") {
+		t.Errorf("%+v, %v", got, err)
+	}
+}
+
+// TestBlockedBesides: pods that are ready are no reason; who is to make more of
+// them says why there are none. Who has all of its own says nothing.
+func TestBlockedBesides(t *testing.T) {
+	two := int32(2)
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /api/v1/namespaces/n/pods", func(w http.ResponseWriter, _ *http.Request) {
+		answer(w, 200, corev1.PodList{TypeMeta: metav1.TypeMeta{Kind: "PodList", APIVersion: "v1"}, Items: []corev1.Pod{
+			named("web-1-x", corev1.PodStatus{Conditions: []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue}}}),
+		}})
+	})
+	set := func(name string, have int32) appsv1.ReplicaSet {
+		return appsv1.ReplicaSet{ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: appsv1.ReplicaSetSpec{Replicas: &two}, Status: appsv1.ReplicaSetStatus{Replicas: have}}
+	}
+	mux.HandleFunc("GET /apis/apps/v1/namespaces/n/replicasets", func(w http.ResponseWriter, _ *http.Request) {
+		answer(w, 200, appsv1.ReplicaSetList{TypeMeta: metav1.TypeMeta{Kind: "ReplicaSetList", APIVersion: "apps/v1"}, Items: []appsv1.ReplicaSet{set("old", 2), set("new", 1)}})
+	})
+	mux.HandleFunc("GET /api/v1/namespaces/n/events", events(map[string]string{"old": "long ago", "new": "exceeded quota: small"}))
+	got, err := open(t, mux).Why(t.Context(), "n", "app=x")
+	if err != nil || len(got) != 1 || got[0].Class != ClassBlocked || got[0].Pod != "new" || got[0].Message != "exceeded quota: small" {
 		t.Errorf("%+v, %v", got, err)
 	}
 }
