@@ -34,7 +34,7 @@ func (t *openedTree) write(g *growing) error {
 	if err := t.foreign(files); err != nil {
 		return err
 	}
-	g.report.Gone = t.gone(g, files)
+	g.report.Gone = t.gone(files)
 	both := slices.Compact(slices.Sorted(slices.Values(slices.Concat(sortedNames(files), t.old.Files))))
 	turns := slices.Collect(maps.Keys(g.turns))
 	all := slices.Concat(turns, t.old.Turns)
@@ -53,7 +53,7 @@ func (t *openedTree) write(g *growing) error {
 }
 
 // gone names the objects of the tree as it is that files have no more.
-func (t *openedTree) gone(g *growing, files map[string][]byte) []string {
+func (t *openedTree) gone(files map[string][]byte) []string {
 	ofAny := func(o Object) Object { // whatever version of its kind
 		o.APIVersion, _, _ = strings.Cut("/"+o.APIVersion, "/v")
 		return o

@@ -117,8 +117,10 @@ func TestRealClaims(t *testing.T) {
 	for name, c := range map[string]struct{ object, workload, says string }{
 		"none":    {thing("v1", "PersistentVolumeClaim", "name: p", "spec: {"+claim+"}"), "PersistentVolumeClaim %s/p", "it names no StorageClass, and the cluster has no default one"},
 		"unknown": {thing("v1", "PersistentVolumeClaim", "name: p", "spec: {storageClassName: fast, "+claim+"}"), "PersistentVolumeClaim %s/p", `"fast" not found`},
-		"of a pod": {thing("apps/v1", "StatefulSet", "name: w", "spec: {serviceName: w, selector: {matchLabels: {a: c}}, template: "+pods("")+", volumeClaimTemplates: [{metadata: {name: d}, spec: {"+claim+"}}]}"),
-			"StatefulSet %s/w", "PersistentVolumeClaim d-w-0: no volume is bound to it, it is Pending: it names no StorageClass"},
+		"of a pod": {
+			thing("apps/v1", "StatefulSet", "name: w", "spec: {serviceName: w, selector: {matchLabels: {a: c}}, template: "+pods("")+", volumeClaimTemplates: [{metadata: {name: d}, spec: {"+claim+"}}]}"),
+			"StatefulSet %s/w", "PersistentVolumeClaim d-w-0: no volume is bound to it, it is Pending: it names no StorageClass",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			ns := box.Namespace(t)

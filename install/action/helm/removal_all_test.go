@@ -52,8 +52,10 @@ func TestRealHeld(t *testing.T) {
 	wantRevisions(t, ns, "1 deployed")
 
 	other := box.Namespace(t)
-	o := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: "held", Finalizers: []string{"held.test/forever"},
-		Labels: map[string]string{labelManaged: "Helm"}, Annotations: map[string]string{annotationName: "prod", annotationNamespace: other}}}
+	o := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{
+		Name: "held", Finalizers: []string{"held.test/forever"},
+		Labels: map[string]string{labelManaged: "Helm"}, Annotations: map[string]string{annotationName: "prod", annotationNamespace: other},
+	}}
 	if _, err := box.Clientset.CoreV1().ConfigMaps(other).Create(t.Context(), o, metav1.CreateOptions{}); err != nil {
 		t.Fatal(err)
 	}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -60,9 +61,7 @@ func TestRemovalHooks(t *testing.T) {
 		f.apply(t, carry(t, hooked(), ""), input(t, nil))
 		r := f.latest(t)
 		r.Info.Status = status
-		for k, v := range labels {
-			r.Labels[k] = v
-		}
+		maps.Copy(r.Labels, labels)
 		if err := storage.Init(f.memory).Update(r); err != nil {
 			t.Fatal(err)
 		}
