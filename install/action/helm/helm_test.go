@@ -36,6 +36,8 @@ type fake struct {
 	sick       []workload
 	applyErr   error
 	tryErr     error
+	forced     []string     // names of types whose fields were taken over
+	served     []string     // names of types that were waited for
 	built      []string     // what Helm made objects of
 	waits      []string     // how it waited
 	onWait     func() error // in place of waiting for workloads and jobs
@@ -89,6 +91,9 @@ func (f *fake) Apply(_ context.Context, o *unstructured.Unstructured, opts kube.
 	if f.applyErr != nil {
 		return kube.Outcome{}, f.applyErr
 	}
+	if opts.Force {
+		f.forced = append(f.forced, o.GetName())
+	}
 	data, err := o.MarshalJSON()
 	if err != nil {
 		return kube.Outcome{}, err
@@ -115,7 +120,10 @@ func (f *fake) found(_ context.Context, r Ref) (*unstructured.Unstructured, erro
 	return o, o.UnmarshalJSON([]byte(text))
 }
 
-func (f *fake) established(context.Context, string) error { return nil }
+func (f *fake) established(_ context.Context, name string) error {
+	f.served = append(f.served, name)
+	return nil
+}
 
 func (f *fake) look(_ context.Context, refs []Ref) (all, missing []Ref, err error) {
 	for _, r := range refs {
