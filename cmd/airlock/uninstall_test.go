@@ -230,7 +230,7 @@ func TestUninstallRelease(t *testing.T) {
 		t.Fatal(err)
 	}
 	if !u.release(kept[1].Object, true).DryRun || u.release(kept[1].Object, false).DryRun {
-		t.Error("a plan is no plan")
+		t.Fatal("a plan is no plan")
 	}
 	plan, err := u.plan(t.Context(), kept)
 	want := []install.Object{kept[1].Object, kept[0].Object, {APIVersion: "v1", Kind: "ConfigMap", Namespace: "shop", Name: "settings"}}
