@@ -322,6 +322,33 @@ func TestGitOpsForeign(t *testing.T) {
 }
 
 // TestGitOpsLeak keeps a secret out of what is for Git.
+// TestGitOpsMarks: whoever reads a tree cannot try passwords against the marks of
+// its Secrets, which are keyed with the state's own key.
+func TestGitOpsMarks(t *testing.T) {
+	var trees []map[string]string
+	for range 2 {
+		s, _ := newPantry(t)
+		s.run()
+		trees = append(trees, treeFiles(t, s.opts.Render))
+	}
+	const open, secret = "1-shelf/configmap-jar.yaml", "secrets/1-shelf/secret-key.yaml"
+	if trees[0][open] != trees[1][open] || !strings.Contains(trees[0][open], MarkPrefix) {
+		t.Error("two sites that are alike have other objects:", cmp.Diff(trees[0][open], trees[1][open]))
+	}
+	if trees[0][secret] == trees[1][secret] || !strings.Contains(trees[0][secret], MarkPrefix) {
+		t.Error("two states mark the same Secret alike")
+	}
+}
+
+// TestMergePatch follows RFC 7396: null takes away.
+func TestMergePatch(t *testing.T) {
+	base := map[string]any{"a": "1", "b": map[string]any{"c": "1", "d": "2"}}
+	mergePatch(base, map[string]any{"a": nil, "b": map[string]any{"c": nil}, "e": map[string]any{"f": nil, "g": "3"}, "h": nil})
+	if d := cmp.Diff(map[string]any{"b": map[string]any{"d": "2"}, "e": map[string]any{"g": "3"}}, base); d != "" {
+		t.Error(d)
+	}
+}
+
 func TestGitOpsLeak(t *testing.T) {
 	s, _ := newPantry(t)
 	s.opts.Site.Inputs["jar.size"] = "small"

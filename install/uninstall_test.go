@@ -101,3 +101,20 @@ func TestUninstallInterrupted(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestUninstallHides: what a server says of a failure goes into the record, and may
+// repeat a secret.
+func TestUninstallHides(t *testing.T) {
+	t.Parallel()
+	p := signedPub(t)
+	p.run()
+	p.withDesk(func(d *Desk) {
+		d.r.redact.add("cellar.password", "geheim-1234")
+		done, _, err := d.Uninstall(t.Context(), []Kept{{Object{"v1", "Secret", "brewery", "yeast"}, "boil"}}, func(context.Context, Kept) (bool, string, error) {
+			return false, "", errors.New("invalid: geheim-1234")
+		})
+		if err == nil || len(done) != 1 || done[0].Reason == "" || strings.Contains(done[0].Reason, "geheim") {
+			t.Errorf("%+v, %v", done, err)
+		}
+	})
+}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -31,5 +32,9 @@ func TestValuesFiles(t *testing.T) {
 		if _, err := valuesFiles([]string{arg}); err == nil || !strings.Contains(err.Error(), arg) {
 			t.Errorf("%s: %v", arg, err)
 		}
+	}
+	_, err = valuesFiles([]string{"https://example.com/values.yaml"})
+	if _, usage := errors.AsType[*usageError](err); !usage {
+		t.Errorf("a URL: %v", err)
 	}
 }

@@ -1,6 +1,9 @@
 package main
 
 import (
+	"bytes"
+	"compress/gzip"
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -8,10 +11,13 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/airlock-project/airlock/install"
+	"github.com/airlock-project/airlock/manifests"
+	helmrelease "helm.sh/helm/v3/pkg/release"
 	authv1 "k8s.io/api/authorization/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 )
@@ -122,6 +128,10 @@ func TestUninstallPlan(t *testing.T) {
 	if got := shown(); got != want+"stay    Namespace shop: it still holds secrets shop/old\n" {
 		t.Error(got)
 	}
+	plan, err := u.plan(t.Context(), kept)
+	if err != nil || slices.Contains(plan.gone, kept[0].Object) {
+		t.Errorf("what stays is among what goes: %v, %v", plan.gone, err)
+	}
 	answers["GET /api/v1/namespaces/shop/secrets"] = listOf(key)
 	if got := shown(); got != want+"stay    Namespace shop: it still holds configmaps shop/mine\n" {
 		t.Error(got)
@@ -130,8 +140,7 @@ func TestUninstallPlan(t *testing.T) {
 	if got := shown(); !strings.Contains(got, "too\nremove  Namespace shop  (a)\n") {
 		t.Error(got)
 	}
-	plan, err := u.plan(t.Context(), kept)
-	if err != nil {
+	if plan, err = u.plan(t.Context(), kept); err != nil {
 		t.Fatal(err)
 	}
 	for _, c := range []struct{ denied, says string }{
@@ -171,6 +180,80 @@ func TestUninstallUnseen(t *testing.T) {
 	for _, want := range []string{"Secret shop/one", "Secret shop/two", "Release shop/web", "user ops may not get secrets in namespace shop"} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("%q is not in %v", want, err)
+		}
+	}
+}
+
+// revision is Helm's record of a release with a ConfigMap.
+func revision(t *testing.T, labels map[string]any) map[string]any {
+	t.Helper()
+	r := helmrelease.Release{
+		Name: "web", Namespace: "shop", Version: 1, Info: &helmrelease.Info{Status: helmrelease.StatusDeployed},
+		Manifest: "---\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: settings}\n",
+	}
+	var b bytes.Buffer
+	z := gzip.NewWriter(&b)
+	if err := json.NewEncoder(z).Encode(r); err != nil {
+		t.Fatal(err)
+	}
+	if err := z.Close(); err != nil {
+		t.Fatal(err)
+	}
+	all := map[string]any{"owner": "helm", "name": "web", "version": "1", "status": "deployed"}
+	maps.Copy(all, labels)
+	text := base64.StdEncoding.EncodeToString(b.Bytes())
+	return map[string]any{"apiVersion": "v1", "kind": "Secret", "metadata": map[string]any{"name": "sh.helm.release.v1.web.v1", "namespace": "shop", "labels": all},
+		"data": map[string]any{"release": base64.StdEncoding.EncodeToString([]byte(text))}}
+}
+
+// TestUninstallRelease: a plan removes nothing of a release, and knows that its
+// objects go with it; a release of others stays, and nothing says that it went.
+func TestUninstallRelease(t *testing.T) {
+	records := func(labels map[string]any) map[string]any {
+		list := listOf(revision(t, labels))
+		list["kind"] = "SecretList" // Helm's client reads no other
+		return list
+	}
+	web := map[string]any{"apiVersion": "v1", "kind": "ConfigMap", "metadata": map[string]any{"name": "settings", "namespace": "shop"}}
+	answers := map[string]any{
+		"GET /version": map[string]any{"major": "1", "minor": "37", "gitVersion": "v1.37.2"}, "GET /api": map[string]any{"kind": "APIVersions", "versions": []any{"v1"}},
+		"GET /api/v1/namespaces/shop/secrets":             records(map[string]any{"airlock-origin": "install"}),
+		"GET /api/v1/namespaces/shop/configmaps/settings": web,
+		"GET /api/v1/namespaces/shop/configmaps":          listOf(web),
+		"GET /api/v1/namespaces/shop":                     made("Namespace", "", "shop", nil),
+	}
+	kept := []install.Kept{
+		{Object: install.Object{APIVersion: "v1", Kind: "Namespace", Name: "shop"}, Item: "a"}, {Object: install.Release("shop", "web"), Item: "b"},
+	}
+	u, err := uninstallFlags{kubeconfig: smallCluster(t, answers)}.cluster(t.Context(), nil, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !u.release(kept[1].Object, true).DryRun || u.release(kept[1].Object, false).DryRun {
+		t.Fatal("a plan is no plan")
+	}
+	plan, err := u.plan(t.Context(), kept)
+	want := []install.Object{kept[1].Object, kept[0].Object, {APIVersion: "v1", Kind: "ConfigMap", Namespace: "shop", Name: "settings"}}
+	if err != nil || len(plan.Remove) != 2 || len(plan.gone) != len(want) {
+		t.Fatalf("%+v, %v", plan, err)
+	}
+	for _, o := range want {
+		if !slices.Contains(plan.gone, o) {
+			t.Errorf("%s is not among what goes: %v", o, plan.gone)
+		}
+	}
+	answers["GET /api/v1/namespaces/shop/secrets"] = records(nil)
+	if removed, reason, err := u.remove(t.Context(), kept[1]); err != nil || removed || reason != "others installed it" {
+		t.Errorf("removed %v: %q, %v", removed, reason, err)
+	}
+}
+
+// TestSiteCluster: what a flag names goes before what the site names.
+func TestSiteCluster(t *testing.T) {
+	site := &manifests.Site{Kubernetes: &manifests.SiteKubernetes{Kubeconfig: "file:k", Context: "site"}}
+	for flag, want := range map[string]string{"": "site", "mine": "mine"} {
+		if path, name := siteCluster(site, "/d", flag); path != "/d/k" || name != want {
+			t.Errorf("%q: %s of %s", flag, name, path)
 		}
 	}
 }

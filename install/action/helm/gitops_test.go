@@ -22,6 +22,7 @@ func TestGitOpsObjects(t *testing.T) {
 	}
 	delete(files, "templates/random.yaml")
 	files["templates/hook.yaml"] = strings.Replace(hook, "  backoffLimit: 0\n", "  backoffLimit: 0\n  ttlSecondsAfterFinished: 10\n", 1)
+	files["templates/hook.yaml"] = strings.Replace(files["templates/hook.yaml"], `pre-upgrade"}`, `pre-upgrade", helm.sh/hook-weight: "1", helm.sh/hook-delete-policy: hook-failed, helm.sh/hook-output-log-policy: hook-failed}`, 1)
 	files["templates/list.yaml"] = "apiVersion: v1\nkind: ConfigMapList\nitems:\n- {apiVersion: v1, kind: ConfigMap, metadata: {name: one}}\n- {apiVersion: v1, kind: ConfigMap, metadata: {name: two}}\n"
 	b := carry(t, files, "{}")
 	list, err := manifestsOf(t.Context(), b, in)

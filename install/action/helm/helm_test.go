@@ -16,6 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"helm.sh/helm/v3/pkg/action"
 	"helm.sh/helm/v3/pkg/chartutil"
+	helmkube "helm.sh/helm/v3/pkg/kube"
 	kubefake "helm.sh/helm/v3/pkg/kube/fake"
 	"helm.sh/helm/v3/pkg/release"
 	"helm.sh/helm/v3/pkg/storage"
@@ -35,6 +36,39 @@ type fake struct {
 	sick       []workload
 	applyErr   error
 	tryErr     error
+	forced     []string     // names of types whose fields were taken over
+	served     []string     // names of types that were waited for
+	built      []string     // what Helm made objects of
+	waits      []string     // how it waited
+	onWait     func() error // in place of waiting for workloads and jobs
+}
+
+// noting is Helm's client, and notes what it is asked.
+type noting struct {
+	*kubefake.FailingKubeClient
+	f *fake
+}
+
+func (n noting) Build(r io.Reader, validate bool) (helmkube.ResourceList, error) {
+	text, err := io.ReadAll(r)
+	if err != nil {
+		return nil, err
+	}
+	n.f.built = append(n.f.built, string(text))
+	return n.FailingKubeClient.Build(strings.NewReader(string(text)), validate)
+}
+
+func (n noting) WaitWithJobs(list helmkube.ResourceList, d time.Duration) error {
+	n.f.waits = append(n.f.waits, "ready")
+	if n.f.onWait != nil {
+		return n.f.onWait()
+	}
+	return n.FailingKubeClient.WaitWithJobs(list, d)
+}
+
+func (n noting) WaitForDelete(list helmkube.ResourceList, d time.Duration) error {
+	n.f.waits = append(n.f.waits, "gone")
+	return n.FailingKubeClient.WaitForDelete(list, d)
 }
 
 func newFake() *fake {
@@ -49,13 +83,16 @@ func newFake() *fake {
 func (f *fake) open(context.Context, arguments) (*session, error) {
 	caps := chartutil.DefaultCapabilities.Copy()
 	return &session{cluster: f, cfg: &action.Configuration{
-		Releases: storage.Init(f.memory), KubeClient: f.kube, Capabilities: caps, Log: func(string, ...any) {},
+		Releases: storage.Init(f.memory), KubeClient: noting{f.kube, f}, Capabilities: caps, Log: func(string, ...any) {},
 	}}, nil
 }
 
 func (f *fake) Apply(_ context.Context, o *unstructured.Unstructured, opts kube.ApplyOptions) (kube.Outcome, error) {
 	if f.applyErr != nil {
 		return kube.Outcome{}, f.applyErr
+	}
+	if opts.Force {
+		f.forced = append(f.forced, o.GetName())
 	}
 	data, err := o.MarshalJSON()
 	if err != nil {
@@ -83,7 +120,10 @@ func (f *fake) found(_ context.Context, r Ref) (*unstructured.Unstructured, erro
 	return o, o.UnmarshalJSON([]byte(text))
 }
 
-func (f *fake) established(context.Context, string) error { return nil }
+func (f *fake) established(_ context.Context, name string) error {
+	f.served = append(f.served, name)
+	return nil
+}
 
 func (f *fake) look(_ context.Context, refs []Ref) (all, missing []Ref, err error) {
 	for _, r := range refs {
@@ -234,8 +274,9 @@ func TestNothing(t *testing.T) {
 		"the chart":  {carry(t, newer, ""), nil, nil},
 		"registry":   {b, map[string]any{"map": relocation(t, "other:5000", fixedSum)}, nil},
 		"a lost one": {b, nil, func() { f.gone = []string{"prod-sub"} }},
-		"a CRD":      {b, nil, func() { f.gone = nil; f.crds["gadgets.demo.test"] = "{}" }},
+		"a CRD":      {b, nil, func() { f.crds["gadgets.demo.test"] = "{}" }},
 	} {
+		crd := f.crds["gadgets.demo.test"]
 		with := map[string]any{"values": in.With["values"]}
 		if c.with != nil {
 			with = c.with
@@ -246,6 +287,38 @@ func TestNothing(t *testing.T) {
 		if got := f.plan(t, c.b, input(t, with)); got.Nothing {
 			t.Errorf("%s: nothing to do", name)
 		}
+		f.gone, f.crds["gadgets.demo.test"] = nil, crd // each by itself
+	}
+}
+
+// TestWaits: a release is ready when its workloads and jobs are, and gone when its
+// objects are.
+func TestWaits(t *testing.T) {
+	f, b := newFake(), carry(t, odd(map[string]string{"a.yaml": config("a", "")}), "")
+	want := func(when string, waits ...string) {
+		t.Helper()
+		if !slices.Equal(f.waits, waits) {
+			t.Errorf("%s: it waits until %q, want %q", when, f.waits, waits)
+		}
+		f.waits = nil
+	}
+	f.apply(t, b, input(t, nil))
+	want("install", "ready")
+	f.apply(t, b, input(t, map[string]any{"values": []any{map[string]any{"a": 1}}}))
+	want("upgrade", "ready")
+	if _, err := Uninstall(t.Context(), Removal{Kubeconfig: "/k", Release: "prod", Namespace: "apps", open: f.open}); err != nil {
+		t.Fatal(err)
+	}
+	want("uninstall", "gone")
+}
+
+// TestValuesAreNotKept: a value that nobody gives any more is the chart's again.
+func TestValuesAreNotKept(t *testing.T) {
+	f, b := newFake(), carry(t, demoChart(), "")
+	f.apply(t, b, input(t, map[string]any{"values": []any{map[string]any{"greeting": "once"}}}))
+	f.apply(t, b, input(t, nil))
+	if n := f.latest(t).Info.Notes; n != "hello\n" {
+		t.Errorf("notes %q", n)
 	}
 }
 
@@ -332,6 +405,15 @@ func TestRefused(t *testing.T) {
 		"older": {
 			older, nil, func(t *testing.T, f *fake) { f.apply(t, carry(t, demoChart(), ""), input(t, nil)) }, "HELM-08",
 			[]string{"demo 1.0.0", "demo 0.9.0"},
+		},
+		"another chart": {
+			demoChart(), nil, func(t *testing.T, f *fake) {
+				r := f.store(t, 1, release.StatusDeployed, map[string]string{labelOrigin: installed}, time.Now())
+				r.Chart.Metadata.Name = "other"
+				if err := storage.Init(f.memory).Update(r); err != nil {
+					t.Fatal(err)
+				}
+			}, "HELM-08", []string{"other 1.0.0", "demo 1.0.0"},
 		},
 		"busy":          {demoChart(), nil, func(t *testing.T, f *fake) { f.store(t, 1, release.StatusPendingInstall, nil, time.Now()) }, "HELM-07", []string{"pending-install"}},
 		"long pending":  {demoChart(), nil, func(t *testing.T, f *fake) { f.store(t, 1, release.StatusPendingInstall, nil, time.Unix(0, 0)) }, "HELM-07", []string{"pending-install"}},
@@ -429,13 +511,43 @@ func TestFailure(t *testing.T) {
 
 // TestInterrupted leaves the release to the next run.
 func TestInterrupted(t *testing.T) {
-	f, b := newFake(), carry(t, demoChart(), "")
-	ctx, cancel := context.WithCancel(t.Context())
+	begun := func(t *testing.T) (*fake, context.Context, context.CancelFunc) {
+		ctx, cancel := context.WithCancel(t.Context())
+		return newFake(), ctx, cancel
+	}
+	b := carry(t, demoChart(), "")
+	f, ctx, cancel := begun(t)
 	f.kube.WaitError = context.Canceled
 	cancel()
 	if _, err := (Action{open: f.open}).apply(ctx, b, input(t, nil)); err == nil {
 		t.Error("no error")
 	}
+	f, ctx, cancel = begun(t)
+	f.onWait = func() error { cancel(); return context.Canceled }
+	res, err := Action{open: f.open}.apply(ctx, b, input(t, nil))
+	if err == nil || len(res.Findings) > 0 {
+		t.Errorf("%+v, %v", res.Findings, err)
+	}
+	// What is there in part is in the record, so that it can be uninstalled.
+	if len(res.Evidence) != 1 {
+		t.Errorf("%d records of what was made", len(res.Evidence))
+	}
+	if n := len(f.history(t)); n != 1 {
+		t.Errorf("%d revisions are left to the next run", n)
+	}
+}
+
+// TestUnrecorded: where Helm ends before it records a revision, what works is not
+// touched.
+func TestUnrecorded(t *testing.T) {
+	f, b := newFake(), carry(t, demoChart(), "")
+	f.apply(t, b, input(t, nil))
+	f.kube.BuildError = errors.New("no kind Gadget")
+	res, err := Action{open: f.open}.apply(t.Context(), b, input(t, map[string]any{"values": []any{map[string]any{"replicas": 2}}}))
+	if err == nil || !strings.Contains(err.Error(), "no kind Gadget") {
+		t.Errorf("%+v, %v", res.Findings, err)
+	}
+	f.wantHistory(t, "1 deployed")
 }
 
 func TestHistoryIsBounded(t *testing.T) {
@@ -529,8 +641,10 @@ func TestStatus(t *testing.T) {
 	if res := run(map[string]any{"chart": "demo", "version": "1.0.0"}); len(res.Findings) != 0 || res.Outputs["helm.revision"] != 1 {
 		t.Errorf("%+v", res)
 	}
-	if res := run(map[string]any{"version": "2.0.0"}); len(res.Findings) != 1 || res.Findings[0].Code != "HELM-12" {
-		t.Errorf("%+v", res)
+	for _, other := range []map[string]any{{"version": "2.0.0"}, {"chart": "other"}} {
+		if res := run(other); len(res.Findings) != 1 || res.Findings[0].Code != "HELM-12" {
+			t.Errorf("%v: %+v", other, res)
+		}
 	}
 	f.store(t, 2, release.StatusFailed, nil, time.Now())
 	if res := run(map[string]any{"code": "HELM-05"}); len(res.Findings) != 1 || res.Findings[0].Code != "HELM-05" || res.Findings[0].Fields["have"] != "failed" {

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/airlock-project/airlock/bundle/chart"
 	"github.com/airlock-project/airlock/install"
 	"github.com/airlock-project/airlock/install/internal/kube"
 	corev1 "k8s.io/api/core/v1"
@@ -142,6 +143,36 @@ func TestRefusedHidesSecrets(t *testing.T) {
 		t.Errorf("%+v", res)
 	}
 	f.wantHistory(t)
+}
+
+// TestRefusedNamespace: a namespace that is not there, and that nothing of the
+// release makes, is told before anything is changed.
+func TestRefusedNamespace(t *testing.T) {
+	f, b := newFake(), carry(t, odd(map[string]string{"a.yaml": config("a", ""), "n.yaml": thing("v1", "Namespace", "name: made", "")}), "")
+	for name, refused := range map[string]bool{"tenant": true, "apps": true, "made": false} {
+		f.tryErr = &kube.TerminatingError{Namespace: name, Missing: true}
+		res, err := Action{open: f.open}.apply(t.Context(), b, input(t, nil))
+		if got := len(res.Findings) > 0 && res.Findings[0].Code == kube.CodeTerminating; err != nil || got != refused {
+			t.Errorf("%s: %+v, %v", name, res.Findings, err)
+		}
+		if refused {
+			f.wantHistory(t)
+			continue
+		}
+		f = newFake()
+	}
+}
+
+// TestEvidenceOfLists: a Secret in a list shows as little as one alone.
+func TestEvidenceOfLists(t *testing.T) {
+	objects, err := chart.Parse("apiVersion: v1\nkind: List\nitems:\n- {apiVersion: v1, kind: Secret, metadata: {name: s}, stringData: {pw: geheim}, data: {pw: Z2VoZWlt}}\n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := evidence(objects)
+	if err != nil || strings.Contains(string(text), "geheim") || strings.Contains(string(text), "Z2VoZWlt") || strings.Count(string(text), "(not shown)") != 2 {
+		t.Errorf("%v\n%s", err, text)
+	}
 }
 
 // TestDifferGroups has two kinds of one name, and a Secret in a list.

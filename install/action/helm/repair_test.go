@@ -3,6 +3,8 @@ package helm
 import (
 	"context"
 	"errors"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -155,4 +157,53 @@ func TestFailsAgain(t *testing.T) {
 		t.Errorf("%+v, %v", res.Findings, err)
 	}
 	f.wantHistory(t)
+}
+
+// TestRepairHooks: hooks are for what worked. Going back from a run that was
+// killed, and taking away what never worked, run none.
+func TestRepairHooks(t *testing.T) {
+	undo := &release.Hook{Name: "undo", Kind: "Job", Path: "demo/templates/undo.yaml", Manifest: "apiVersion: batch/v1\nkind: Job\nmetadata: {name: undo-by-hook}\n", Events: []release.HookEvent{
+		release.HookPreRollback, release.HookPostRollback, release.HookPreDelete, release.HookPostDelete,
+	}}
+	mine := func(v string) map[string]string { return map[string]string{labelRevision: v, labelOrigin: installed} }
+	old := time.Now().Add(-2 * time.Hour)
+	for name, c := range map[string]struct {
+		status []release.Status
+		runs   bool
+	}{
+		"back":         {[]release.Status{release.StatusDeployed, release.StatusPendingUpgrade}, false},
+		"never worked": {[]release.Status{release.StatusPendingInstall}, false},
+		"removal":      {[]release.Status{release.StatusUninstalling}, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newFake()
+			for i, status := range c.status {
+				r := f.store(t, i+1, status, mine(strconv.Itoa(i+1)), old)
+				r.Hooks = []*release.Hook{undo}
+				if err := storage.Init(f.memory).Update(r); err != nil {
+					t.Fatal(err)
+				}
+			}
+			f.apply(t, carry(t, odd(map[string]string{"a.yaml": config("a", "")}), ""), input(t, nil))
+			if got := strings.Contains(strings.Join(f.built, "\n"), "undo-by-hook"); got != c.runs {
+				t.Errorf("its hooks run: %v", got)
+			}
+			// What is installed next may have the names of what goes.
+			if removed := name != "back"; removed != slices.Contains(f.waits, "gone") {
+				t.Errorf("it waits until %q", f.waits)
+			}
+		})
+	}
+}
+
+// TestDecideDeployed: a revision that is deployed counts, whatever came after it.
+func TestDecideDeployed(t *testing.T) {
+	var history []*release.Release
+	for i, status := range []release.Status{release.StatusDeployed, release.StatusSuperseded, release.StatusFailed} {
+		history = append(history, &release.Release{Version: i + 1, Info: &release.Info{Status: status}})
+	}
+	d := decide(history, func(*release.Release) bool { return false }, time.Now())
+	if d.deployed == nil || d.deployed.Version != 1 || !d.back {
+		t.Errorf("%+v", d)
+	}
 }

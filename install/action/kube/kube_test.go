@@ -344,6 +344,66 @@ func TestSecret(t *testing.T) {
 	if res.Changed {
 		t.Error("a second merge changes something")
 	}
+	in.With = map[string]any{"kubeconfig": s.Kubeconfig, "namespace": "n", "name": "app-settings", "merge": true, "remove": []any{"NEW"}, "required": []any{"key", "NEW"}}
+	res, err = Secret{}.Apply(t.Context(), in)
+	check(t, "a merge takes away what is required", Secret{}, res, err, "SEC-01")
+	// What is not given is not there, and not empty.
+	in.With = map[string]any{"kubeconfig": s.Kubeconfig, "namespace": "n", "name": "second", "data": map[string]any{"A": "a", "B": nil}}
+	res, err = Secret{}.Apply(t.Context(), in)
+	check(t, "a key without a value", Secret{}, res, err)
+	if data, _ = s.Object("/api/v1/namespaces/n/secrets/second")["data"].(map[string]any); len(data) != 1 {
+		t.Errorf("%v", data)
+	}
+}
+
+// TestSecretMergeRaces: what a merge was made for is what it changes. If somebody
+// wrote to the Secret meanwhile it looks again, and a server that repeats a value
+// in its refusal is not quoted.
+func TestSecretMergeRaces(t *testing.T) {
+	s := kubetest.Start(t)
+	const path = "/api/v1/namespaces/n/secrets/x"
+	s.Put(map[string]any{"apiVersion": "v1", "kind": "Secret", "metadata": map[string]any{"name": "x", "namespace": "n"}, "data": map[string]any{"A": "", "B": ""}})
+	tries, refuse := 0, false
+	s.Handle("PATCH "+path, func(w http.ResponseWriter, r *http.Request) {
+		var sent corev1.Secret
+		if err := json.NewDecoder(r.Body).Decode(&sent); err != nil {
+			t.Error(err)
+		}
+		md, _ := s.Object(path)["metadata"].(map[string]any)
+		switch tries++; {
+		case refuse:
+			kubetest.Refuse(w, 422, "Invalid", `data.A: Invalid value: "`+password+`"`)
+		case tries == 1: // somebody was faster
+			s.Put(s.Object(path))
+			kubetest.Refuse(w, 409, "Conflict", "the object has been modified")
+		case sent.ResourceVersion != md["resourceVersion"]:
+			t.Errorf("try %d is for version %q, there is %v", tries, sent.ResourceVersion, md["resourceVersion"])
+			kubetest.Refuse(w, 409, "Conflict", "the object has been modified")
+		default:
+			kubetest.Answer(w, 200, s.Object(path))
+		}
+	})
+	in := install.Input{With: map[string]any{"kubeconfig": s.Kubeconfig, "namespace": "n", "name": "x", "merge": true, "data": map[string]any{"A": password}}}
+	res, err := Secret{}.Apply(t.Context(), in)
+	check(t, "raced", Secret{}, res, err)
+	if tries < 2 {
+		t.Errorf("%d tries", tries)
+	}
+	refuse = true
+	res, err = Secret{}.Apply(t.Context(), in)
+	check(t, "refused", Secret{}, res, err, "K8S-09")
+}
+
+// TestSecretPatch: in a tree a merge is a part of a Secret, with what it takes
+// away.
+func TestSecretPatch(t *testing.T) {
+	list, err := Secret{}.Objects(t.Context(), install.Input{With: map[string]any{"namespace": "n", "name": "x", "merge": true, "data": map[string]any{"A": ""}, "remove": []any{"B"}}})
+	if err != nil || len(list) != 1 || !list[0].Patch {
+		t.Fatalf("%+v, %v", list, err)
+	}
+	if d := cmp.Diff(map[string]any{"A": "", "B": nil}, list[0].Tree["data"]); d != "" {
+		t.Error(d)
+	}
 }
 
 func TestSecretLogin(t *testing.T) {
@@ -370,6 +430,9 @@ func TestSecretRefused(t *testing.T) {
 		"typo":      {map[string]any{"data": map[string]any{"OBJECT_STORAGE_BUKET": "x", "OTHER": "x"}, "known": []any{"OBJECT_STORAGE_BUCKET"}, "prefixes": []any{"OBJECT_STORAGE_"}}, []string{"SEC-05"}},
 		"own code":  {map[string]any{"data": map[string]any{"A": "x\n"}, "codes": map[string]any{"SEC-02": "X-01"}}, []string{"X-01"}},
 		"no secret": {map[string]any{"data": map[string]any{"A": "x"}, "merge": true}, []string{"SEC-01"}},
+		// What is not known is not there: it is no empty value.
+		"nothing": {map[string]any{"data": map[string]any{"A": nil}, "required": []any{"A"}}, []string{"SEC-01"}},
+		"base":    {map[string]any{"base": "kind: Secret\nmetadata: {name: x}\nstringData: {GONE: y}\n", "data": map[string]any{"B": "x"}, "remove": []any{"GONE"}, "required": []any{"GONE", "B"}}, []string{"SEC-01"}},
 	} {
 		c.with["kubeconfig"], c.with["namespace"], c.with["name"] = s.Kubeconfig, "n", "x"
 		res, err := Secret{}.Apply(t.Context(), install.Input{With: c.with})
@@ -522,6 +585,45 @@ func TestRestartStuck(t *testing.T) {
 	check(t, "stuck", Restart{}, res, err, "DIS-01")
 	if len(res.Findings) == 1 && !strings.Contains(res.Findings[0].Fields["reason"], "ImagePullBackOff reg/x:1") {
 		t.Errorf("%+v", res.Findings)
+	}
+}
+
+// TestEnvironment: secrets of init containers count, which may be migrations.
+func TestEnvironment(t *testing.T) {
+	from := func(name string) []corev1.EnvFromSource {
+		return []corev1.EnvFromSource{{SecretRef: &corev1.SecretEnvSource{LocalObjectReference: corev1.LocalObjectReference{Name: name}}}}
+	}
+	key := []corev1.EnvVar{{Name: "A", ValueFrom: &corev1.EnvVarSource{SecretKeyRef: &corev1.SecretKeySelector{LocalObjectReference: corev1.LocalObjectReference{Name: "key"}}}}}
+	spec := &corev1.PodSpec{InitContainers: []corev1.Container{{EnvFrom: from("init")}}, Containers: []corev1.Container{{EnvFrom: from("main"), Env: key}}}
+	if d := cmp.Diff([]string{"init", "key", "main"}, environment(spec)); d != "" {
+		t.Error(d)
+	}
+}
+
+// recorded are the objects that a result puts into the record.
+func recorded(t *testing.T, res install.Result) string {
+	t.Helper()
+	if len(res.Evidence) != 1 {
+		t.Fatalf("%d records", len(res.Evidence))
+	}
+	return string(res.Evidence[0].Data)
+}
+
+// TestApplyRecords: what a step made before it failed can be uninstalled.
+func TestApplyRecords(t *testing.T) {
+	s := kubetest.Start(t)
+	s.Handle("PATCH /api/v1/namespaces/n/configmaps/second", func(w http.ResponseWriter, _ *http.Request) {
+		kubetest.Refuse(w, 422, "Invalid", "no")
+	})
+	first := configMap("first", nil)
+	first["status"] = map[string]any{"made": "up"}
+	res, err := Apply{}.Apply(t.Context(), install.Input{With: map[string]any{"kubeconfig": s.Kubeconfig, "namespace": "n", "objects": []any{first, configMap("second", nil)}}})
+	check(t, "second", Apply{}, res, err, "K8S-09")
+	if text := recorded(t, res); !strings.Contains(text, "first") || strings.Contains(text, "second") {
+		t.Errorf("the record is %s", text)
+	}
+	if o := s.Object("/api/v1/namespaces/n/configmaps/first"); o == nil || o["status"] != nil {
+		t.Errorf("a status is not a step's to give: %v", o)
 	}
 }
 

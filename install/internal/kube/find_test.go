@@ -10,7 +10,9 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/airlock-project/airlock/install"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 )
@@ -180,5 +182,52 @@ func TestHoldsPages(t *testing.T) {
 	mux.Handle("GET /apis/apps/v1/namespaces/n/deployments", s)
 	if got, err := open(t, mux).Holds(t.Context(), "n", nil); err != nil || got != "deployments.apps n/d1400" {
 		t.Errorf("%q, %v", got, err)
+	}
+}
+
+// TestCommon: what is in every namespace, or goes with an owner, is nobody's loss;
+// a token that somebody made for an account of his own is.
+func TestCommon(t *testing.T) {
+	token := func(account string) *metav1.ObjectMeta {
+		return &metav1.ObjectMeta{Name: "t", Annotations: map[string]string{"kubernetes.io/service-account.name": account}}
+	}
+	for name, c := range map[string]struct {
+		resource string
+		o        *metav1.ObjectMeta
+		want     bool
+	}{
+		"token of default":  {"secrets", token("default"), true},
+		"token of a person": {"secrets", token("deploy-bot"), false},
+		"secret":            {"secrets", &metav1.ObjectMeta{Name: "s"}, false},
+		"root authorities":  {"configmaps", &metav1.ObjectMeta{Name: "kube-root-ca.crt"}, true},
+		"owned":             {"configmaps", &metav1.ObjectMeta{Name: "m", OwnerReferences: []metav1.OwnerReference{{Name: "x"}}}, true},
+		"going":             {"configmaps", &metav1.ObjectMeta{Name: "m", DeletionTimestamp: &metav1.Time{}}, true},
+		"system's binding":  {"rolebindings", &metav1.ObjectMeta{Name: "system:deployers"}, true},
+		"binding":           {"rolebindings", &metav1.ObjectMeta{Name: "team"}, false},
+	} {
+		if got := common(c.resource, c.o); got != c.want {
+			t.Errorf("%s: %v", name, got)
+		}
+	}
+}
+
+// TestHeldGoing: an object on its way out is not held, whatever its marks say, and
+// who only wrote its status is no writer of it.
+func TestHeldGoing(t *testing.T) {
+	o := object("ConfigMap", "n", "m", nil)
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /api/v1/namespaces/n/configmaps/m", func(w http.ResponseWriter, _ *http.Request) { answer(w, 200, o.Object) })
+	c := open(t, mux)
+	want := []install.Manifest{{Tree: object("ConfigMap", "n", "m", nil).Object}}
+	if waits, err := c.Held(t.Context(), want, "n"); err != nil || len(waits) != 0 {
+		t.Errorf("%q, %v", waits, err)
+	}
+	o.SetDeletionTimestamp(&metav1.Time{Time: time.Unix(1, 0)})
+	if waits, err := c.Held(t.Context(), want, "n"); err != nil || len(waits) != 1 {
+		t.Errorf("%q, %v", waits, err)
+	}
+	o.SetManagedFields([]metav1.ManagedFieldsEntry{{Manager: "controller", Subresource: "status"}, {Manager: "kubectl-edit"}})
+	if got := Writers(o); !slices.Equal(got, []string{"kubectl-edit"}) {
+		t.Errorf("%q", got)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"slices"
 	"strings"
@@ -293,5 +294,44 @@ func TestRBACBounded(t *testing.T) {
 	_, err = r.lacking(t.Context(), grant{verb: "escalate", resource: "clusterroles", name: "r", rules: []rbacv1.PolicyRule{{APIGroups: []string{""}, Resources: []string{"a", "b"}, Verbs: []string{"get", "get", "list"}}}})
 	if err == nil || !strings.Contains(err.Error(), "more than 3 questions") || len(*asked) != 3 {
 		t.Errorf("%v after %q", err, *asked)
+	}
+}
+
+// TestRBACGrantsOf: a role that gathers others may come to hold anything, two roles
+// of one name in two namespaces are two, and a type of the crds directory is never
+// removed.
+func TestRBACGrantsOf(t *testing.T) {
+	const role = "apiVersion: rbac.authorization.k8s.io/v1\nkind: Role\nmetadata: {name: r, namespace: %s}\nrules: [{apiGroups: [\"\"], resources: [%s], verbs: [get]}]\n---\n"
+	const bind = "apiVersion: rbac.authorization.k8s.io/v1\nkind: RoleBinding\nmetadata: {name: r, namespace: a}\nroleRef: {kind: Role, name: r}\n---\n"
+	objects := chartOf(t, fmt.Sprintf(role, "a", "pods")+fmt.Sprintf(role, "b", "secrets")+bind+
+		"apiVersion: rbac.authorization.k8s.io/v1\nkind: ClusterRole\nmetadata: {name: sum}\naggregationRule: {clusterRoleSelectors: [{matchLabels: {a: b}}]}\n")
+	list, err := rbacChart{Chart: "web", Namespace: "n"}.grants(objects)
+	if err != nil || len(list) != 4 {
+		t.Fatalf("%+v, %v", list, err)
+	}
+	for _, g := range list {
+		switch {
+		case g.verb == "bind" && (g.unknown || len(g.rules) != 1 || g.rules[0].Resources[0] != "pods"):
+			t.Errorf("the binding gives %+v", g)
+		case g.name == "sum" && len(g.rules) != 2:
+			t.Errorf("the sum of others gives %+v", g)
+		}
+	}
+	if got := verbsOf(chart.Object{Stage: chart.StageCRD, Tree: map[string]any{"kind": "CustomResourceDefinition"}}); slices.Contains(got, "delete") {
+		t.Errorf("a type is removed: %q", got)
+	}
+}
+
+// TestRBACUnseen: what the user may not look at counts as not there, so that the
+// right to make it is asked for.
+func TestRBACUnseen(t *testing.T) {
+	s, asked := reviewed(t, func(q string) bool { return !strings.HasPrefix(q, "create ") })
+	s.Handle("GET /api/v1/namespaces/{name}", func(w http.ResponseWriter, _ *http.Request) {
+		kubetest.Refuse(w, 403, "Forbidden", "no")
+	})
+	res, err := RBAC{}.Run(t.Context(), install.Input{With: map[string]any{"kubeconfig": s.Kubeconfig, "rules": []any{map[string]any{"verbs": []any{"create"}, "resources": []any{"namespaces"}, "names": []any{"n"}}}}})
+	check(t, "unseen", RBAC{}, res, err, "K8S-03")
+	if !slices.Contains(*asked, "create namespaces n in n") {
+		t.Errorf("asked %q", *asked)
 	}
 }

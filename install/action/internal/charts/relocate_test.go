@@ -1,6 +1,7 @@
 package charts
 
 import (
+	"encoding/json"
 	"strings"
 	"testing"
 
@@ -77,5 +78,43 @@ spec:
 	objects, err := chart.Parse(got)
 	if err != nil || len(objects) != 1 || objects[0].Source != "c/templates/a.yaml" {
 		t.Errorf("%+v, %v", objects, err)
+	}
+}
+
+// TestRelocateIgnored: an image that stays as it is stays so in arguments too.
+func TestRelocateIgnored(t *testing.T) {
+	m := &manifests.RelocationMap{Entries: []manifests.Relocation{{Kind: "image", Source: "helper:1", Target: "r.example/x/helper:1", Digest: "sha256:" + strings.Repeat("a", 64)}}}
+	manifest := "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec: {containers: [{name: x, image: 'helper:1', args: ['helper:1']}]}\n"
+	if got, err := Stream(manifest, m, []string{"helper:1"}); err != nil || got != manifest {
+		t.Errorf("%v\n%s", err, got)
+	}
+}
+
+// TestRefuse: what does not apply refuses nothing, and what is all right is not
+// told.
+func TestRefuse(t *testing.T) {
+	objects, err := chart.Parse("apiVersion: v1\nkind: Service\nmetadata: {name: a, annotations: {scheme: internet-facing, issuer: letsencrypt}}\n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for text, want := range map[string]string{
+		`[{"match": "^internet-facing$", "says": "x"}]`:                                                    "internet-facing",
+		`[{"match": "^internet-facing$", "says": "x", "when": false}]`:                                     "",
+		`[{"match": "encrypt", "annotation": "issuer", "says": "x"}]`:                                      "encrypt",
+		`[{"match": "encrypt", "annotation": "issuer", "says": "x", "not": ["letsencrypt"]}]`:              "",
+		`[{"match": "encrypt", "annotation": "issuer", "kind": "Ingress", "says": "x"}]`:                   "",
+		`[{"match": "encrypt", "says": "x", "not": ["letsencrypt"]}, {"match": "^internet", "says": "y"}]`: "internet",
+	} {
+		var list []Refusal
+		if err := json.Unmarshal([]byte(text), &list); err != nil {
+			t.Fatal(err)
+		}
+		got := ""
+		for _, r := range Refuse(objects, list) {
+			got += r.Value
+		}
+		if got != want {
+			t.Errorf("%s refuses %q, want %q", text, got, want)
+		}
 	}
 }
