@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"compress/gzip"
+	"context"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
@@ -254,6 +255,87 @@ func TestSiteCluster(t *testing.T) {
 	for flag, want := range map[string]string{"": "site", "mine": "mine"} {
 		if path, name := siteCluster(site, "/d", flag); path != "/d/k" || name != want {
 			t.Errorf("%q: %s of %s", flag, name, path)
+		}
+	}
+}
+
+// keeps is an action that puts objects into a cluster.
+type keeps []install.Object
+
+func (keeps) Plan(context.Context, install.Input) (install.Change, error) {
+	return install.Change{Summary: "make objects"}, nil
+}
+
+func (k keeps) Apply(_ context.Context, in install.Input) (install.Result, error) {
+	return install.Result{}, in.Keeps(k...)
+}
+
+// TestUninstallCommand: without a right nothing is removed, a dry run says the
+// same and removes nothing either, and the command removes what the ledger says.
+func TestUninstallCommand(t *testing.T) {
+	denied, deleted, there := "", 0, true
+	key := made("Secret", "shop", "key", map[string]any{"uid": "one"})
+	answers := map[string]any{
+		"GET /api/v1/namespaces/shop/secrets/key": func(*http.Request) any {
+			if there {
+				return key
+			}
+			return map[string]any{"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 404, "reason": "NotFound"}
+		},
+		"DELETE /api/v1/namespaces/shop/secrets/key": func(*http.Request) any {
+			deleted, there = deleted+1, false
+			return map[string]any{"kind": "Status", "apiVersion": "v1", "status": "Success"}
+		},
+		"POST /apis/authorization.k8s.io/v1/selfsubjectaccessreviews": func(r *http.Request) any {
+			var review map[string]any
+			if err := json.NewDecoder(r.Body).Decode(&review); err != nil {
+				t.Error(err)
+			}
+			verb := review["spec"].(map[string]any)["resourceAttributes"].(map[string]any)["verb"] //nolint:errcheck,forcetypeassert // the client's own
+			review["status"] = map[string]any{"allowed": verb != denied}
+			return review
+		},
+	}
+	kubeconfig := smallCluster(t, answers)
+	c, err := manifests.ParseChecklist("checklist.yaml", []byte("apiVersion: airlock/v1\nkind: Checklist\nproduct: demo\nphases: [{id: p1, number: 1, title: One}]\nitems: [{id: make, title: Make, phase: p1, kind: action, need: required, steps: [{id: make, run: test.keep}]}]\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	operator := fullKey(t, dir, "operator")
+	t.Setenv("AIRLOCK_KEY_PASSWORD", "password-of-operator")
+	text := "apiVersion: airlock/v1\nkind: Site\nname: site-a\nplatform: onprem\nairgap: isolated\nidentity: {name: Olga Operator, key: \"file:operator.key\"}\n"
+	site, err := manifests.ParseSite("site.yaml", []byte(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "site.yaml"), []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	o := install.Options{Site: site, SiteDir: dir, State: filepath.Join(dir, "state"), Actor: "tester", Sign: operator.Blob, KeyID: operator.Fingerprint(),
+		Actions: map[string]install.Action{"test.keep": keeps{{APIVersion: "v1", Kind: "Secret", Namespace: "shop", Name: "key"}}}}
+	if rep, err := install.Run(t.Context(), rowBundle(t, row{}, c), o); err != nil || rep.Status != install.StatusDone {
+		t.Fatalf("%+v, %v", rep, err)
+	}
+	for _, x := range []struct {
+		denied  string
+		args    []string
+		code    int
+		says    string
+		deleted int
+	}{
+		{"delete", []string{"--yes"}, exitUsage, "may not delete secrets in namespace shop; nothing was removed", 0},
+		{"delete", []string{"--dry-run"}, exitUsage, "may not delete secrets in namespace shop; nothing was removed", 0},
+		{"", []string{"--dry-run"}, exitDone, "remove  Secret shop/key", 0},
+		{"", []string{"--yes"}, exitDone, "removed Secret shop/key", 1},
+		{"", []string{"--yes"}, exitDone, "stay    Secret shop/key: it is gone", 1},
+	} {
+		denied = x.denied
+		var out, said bytes.Buffer
+		line := append([]string{"uninstall", "--site", filepath.Join(dir, "site.yaml"), "--state", o.State, "--kubeconfig", kubeconfig}, x.args...)
+		code := run(t.Context(), line, strings.NewReader(""), &out, &said)
+		if code != x.code || !strings.Contains(out.String()+said.String(), x.says) || deleted != x.deleted {
+			t.Errorf("%v, %q denied: code %d, %d deleted, want %q:\n%s%s", x.args, x.denied, code, deleted, x.says, out.String(), said.String())
 		}
 	}
 }

@@ -221,3 +221,69 @@ func TestSecondIngressIsOff(t *testing.T) {
 		}
 	}
 }
+
+// TestOrder: what an item cannot do without comes before it, in whatever way it is
+// needed.
+func TestOrder(t *testing.T) {
+	data, err := Checklist()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := manifests.ParseChecklist("checklist.yaml", data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	needs := map[string][]string{}
+	for _, it := range c.Items {
+		needs[it.ID] = append(needs[it.ID], slices.Concat(it.Needs, it.Children)...)
+		for _, child := range it.Children {
+			needs[child] = append(needs[child], it.Needs...)
+		}
+	}
+	before := func(id string) map[string]bool {
+		seen, next := map[string]bool{}, []string{id}
+		for len(next) > 0 {
+			at := next[0]
+			next = next[1:]
+			for _, n := range needs[at] {
+				if !seen[n] {
+					seen[n] = true
+					next = append(next, n)
+				}
+			}
+		}
+		return seen
+	}
+	const pods = "configure-kubectl-credentials create-kubernetes-namespace image-pull-credentials setup-registry-push-images "
+	for id, list := range map[string]string{
+		"create-kubernetes-namespace":   "configure-kubectl-credentials",
+		"image-pull-credentials":        "create-kubernetes-namespace",
+		"reach-from-cluster":            pods + "postgresql-database object-storage",
+		"install-ingress-controller":    pods,
+		"eks-ingress-class":             "configure-kubectl-credentials",
+		"install-cert-manager":          pods,
+		"create-cluster-issuer":         pods + "install-cert-manager choose-issuer",
+		"create-kubernetes-secrets":     "create-kubernetes-namespace postgresql-database object-storage encryption message-queue mqtt-broker obtain-license-and-materials distribute-ca-trust",
+		"deploy-helm-chart":             pods + "create-kubernetes-secrets install-ingress-controller eks-ingress-class create-cluster-issuer gke-database-grants prepare-tls-certificate render-charts",
+		"configure-dns-records":         "deploy-helm-chart",
+		"served-certificate":            "configure-dns-records",
+		"names-from-cluster":            pods + "configure-dns-records",
+		"vcs-gateway":                   "deploy-helm-chart configure-dns-records",
+		"login-admin":                   "deploy-helm-chart",
+		"install-workerpool-controller": pods + "distribute-ca-trust",
+		"deploy-worker-pool":            pods + "create-worker-pool install-workerpool-controller",
+		"verify-workers-connect":        "deploy-worker-pool",
+		"prove-other-login":             "configure-sso issue-api-key",
+		"disable-admin-login":           "prove-other-login configure-sso deploy-helm-chart",
+		"install-promex":                pods + "issue-api-key",
+		"observability":                 "install-promex",
+		"telemetry-rollout":             "telemetry deploy-helm-chart",
+	} {
+		have := before(id)
+		for need := range strings.FieldsSeq(list) {
+			if !have[need] {
+				t.Errorf("%s does not come after %s", id, need)
+			}
+		}
+	}
+}

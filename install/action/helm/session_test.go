@@ -98,7 +98,10 @@ func TestRefusal(t *testing.T) {
 		"malformed":                   {"ConfigMap", status(400, metav1.StatusReasonBadRequest, "unknown field"), "unknown field"},
 		"a webhook knows no trial":    {"ConfigMap", status(400, metav1.StatusReasonBadRequest, "admission webhook x does not support dry run"), ""},
 		"a webhook does not answer":   {"ConfigMap", status(500, metav1.StatusReasonInternalError, "failed calling webhook"), ""},
-		"forbidden":                   {"ConfigMap", status(403, metav1.StatusReasonForbidden, "no"), "forbidden"},
+		"forbidden":                   {"ConfigMap", status(403, metav1.StatusReasonForbidden, `configmaps "o" is forbidden: User "u" cannot create resource "configmaps" in API group "" in the namespace "n"`), "user u may not create configmaps"},
+		"a policy":                    {"ConfigMap", status(403, metav1.StatusReasonForbidden, quoted), quoted},
+		"a policy and a Secret":       {"Secret", status(403, metav1.StatusReasonForbidden, quoted), "a policy of the cluster refuses it"},
+		"a quota":                     {"Secret", status(403, metav1.StatusReasonForbidden, "exceeded quota: q, limited: secrets=1"), "exceeded quota: q"},
 		"a pod without its account":   {"Pod", status(403, metav1.StatusReasonForbidden, "service account not found"), ""},
 		"the namespace comes with it": {"ConfigMap", nil, ""},
 	} {

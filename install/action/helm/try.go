@@ -168,10 +168,14 @@ func (l *live) refusal(ctx context.Context, o *unstructured.Unstructured, err er
 		return fmt.Errorf("try %s: %w", name, l.Explain(err))
 	case apierrors.IsForbidden(err) && o.GetKind() != "Pod":
 		err := l.Explain(err)
-		if f, ok := errors.AsType[*kube.ForbiddenError](err); ok && f.Reason != "" { // no missing right: a quota, a policy
-			return &kube.InvalidError{Object: name, Reason: f.Reason}
+		f, ok := errors.AsType[*kube.ForbiddenError](err)
+		switch {
+		case !ok || f.Reason == "":
+			return fmt.Errorf("try %s: %w", name, err)
+		case secret && !strings.Contains(f.Reason, "exceeded quota"): // who has a policy may repeat what it looked at
+			f.Reason = "a policy of the cluster refuses it"
 		}
-		return fmt.Errorf("try %s: %w", name, err)
+		return &kube.InvalidError{Object: name, Reason: f.Reason}
 	case !apierrors.IsInvalid(err) && !apierrors.IsRequestEntityTooLargeError(err) && !malformed(err):
 		return nil
 	case secret:
