@@ -9,6 +9,8 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
+	"sync"
+	"time"
 
 	"github.com/airlock-project/airlock/bundle/chart"
 	"github.com/airlock-project/airlock/install/action/internal/charts"
@@ -19,12 +21,15 @@ import (
 	"helm.sh/helm/v3/pkg/release"
 	"helm.sh/helm/v3/pkg/storage"
 	"helm.sh/helm/v3/pkg/storage/driver"
+	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/cli-runtime/pkg/genericclioptions"
 	"k8s.io/client-go/discovery"
+	"k8s.io/client-go/discovery/cached/memory"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
+	"k8s.io/client-go/restmapper"
 )
 
 // target is what is asked of a cluster beside what Helm asks.
@@ -88,7 +93,7 @@ func open(ctx context.Context, c kube.Config, namespace string) (*session, error
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", client.Server(), err)
 	}
-	caps, err := capabilities(client, disco)
+	caps, err := answered(ctx, client, disco)
 	if err != nil {
 		return nil, err
 	}
@@ -110,6 +115,20 @@ func open(ctx context.Context, c kube.Config, namespace string) (*session, error
 		cleared: func() { disco.Invalidate(); client.Reset() },
 		lookups: &lookups{ctx: ctx, kinds: client, clients: objects, namespace: namespace},
 	}, nil
+}
+
+// answered is capabilities, in half of the time that is left: somebody has to say
+// what did not answer.
+func answered(ctx context.Context, client *kube.Client, d discovery.CachedDiscoveryInterface) (*chartutil.Capabilities, error) {
+	most := openTime
+	if deadline, ok := ctx.Deadline(); ok {
+		most = min(most, time.Until(deadline)/2)
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, most, &kube.UnreachableError{
+		Server: client.Server(), Reason: fmt.Sprintf("no answer within %s", most.Round(time.Second)),
+	})
+	defer cancel()
+	return within(ctx, func() (*chartutil.Capabilities, error) { return capabilities(client, d) })
 }
 
 // capabilities is what charts see of a cluster.
@@ -134,7 +153,13 @@ func capabilities(client *kube.Client, d discovery.CachedDiscoveryInterface) (*c
 type bound struct {
 	genericclioptions.RESTClientGetter
 	done context.Context //nolint:containedctx // it is the lifetime of the getter
+
+	mu     sync.Mutex
+	cached discovery.CachedDiscoveryInterface
 }
+
+// openTime bounds the first questions to a cluster.
+const openTime = time.Minute
 
 func (b *bound) ToRESTConfig() (*rest.Config, error) {
 	cfg, err := b.RESTClientGetter.ToRESTConfig()
@@ -143,6 +168,32 @@ func (b *bound) ToRESTConfig() (*rest.Config, error) {
 	}
 	cfg.Wrap(func(next http.RoundTripper) http.RoundTripper { return lifetime{next, b.done} })
 	return cfg, nil
+}
+
+func (b *bound) ToDiscoveryClient() (discovery.CachedDiscoveryInterface, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.cached != nil {
+		return b.cached, nil
+	}
+	cfg, err := b.ToRESTConfig()
+	if err != nil {
+		return nil, err
+	}
+	d, err := discovery.NewDiscoveryClientForConfig(cfg)
+	if err != nil {
+		return nil, err
+	}
+	b.cached = memory.NewMemCacheClient(d)
+	return b.cached, nil
+}
+
+func (b *bound) ToRESTMapper() (meta.RESTMapper, error) {
+	d, err := b.ToDiscoveryClient()
+	if err != nil {
+		return nil, err
+	}
+	return restmapper.NewShortcutExpander(restmapper.NewDeferredDiscoveryRESTMapper(d), d, nil), nil
 }
 
 type lifetime struct {
