@@ -36,6 +36,7 @@ type faulty struct {
 	skip         int           // so many of them are nothing special
 	fault        string        // refuse, cut, silent, watch, or a status
 	lasts        time.Duration // 0: until lift is called
+	ahead        time.Duration // of its clock, always
 	before       func()        // is called before such a request is passed on; may be nil
 
 	mu     sync.Mutex
@@ -65,6 +66,10 @@ func newFaulty(t *testing.T) *faulty {
 		t.Fatal(err)
 	}
 	f := &faulty{next: next, tls: &tls.Config{Certificates: []tls.Certificate{cert}, NextProtos: []string{"h2", "http/1.1"}}, lifted: make(chan struct{}), address: "127.0.0.1:0"}
+	next.ModifyResponse = func(r *http.Response) error {
+		r.Header.Set("Date", time.Now().Add(f.ahead).UTC().Format(http.TimeFormat))
+		return nil
+	}
 	if err := f.listen(); err != nil {
 		t.Fatal(err)
 	}

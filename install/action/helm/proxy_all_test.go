@@ -14,6 +14,8 @@ import (
 
 	"github.com/airlock-project/airlock/install"
 	"github.com/airlock-project/airlock/testdata/cluster"
+	"helm.sh/helm/v3/pkg/release"
+	helmtime "helm.sh/helm/v3/pkg/time"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
@@ -240,4 +242,31 @@ func TestRealKilledEarly(t *testing.T) {
 	}
 	must(t, carry(t, shaky(), ""), real(t, ns, nil))
 	wantRevisions(t, ns, "1 failed", "2 deployed")
+}
+
+// TestRealClocks: whether others are at work is judged by the server's clock.
+func TestRealClocks(t *testing.T) {
+	ns, b, f := box.Namespace(t), carry(t, shaky(), ""), newFaulty(t)
+	must(t, b, real(t, ns, nil))
+	s, err := Action{}.session(t.Context(), arguments{Kubeconfig: box.Kubeconfig, Release: "prod", Namespace: ns})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := s.cfg.Releases.Last("prod")
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.ahead = -2 * patience // this machine's clock is ahead of the cluster's, where an upgrade of others has just begun
+	r.Version, r.Info.Status, r.Info.LastDeployed = 2, release.StatusPendingUpgrade, helmtime.Now().Add(f.ahead)
+	if err := s.cfg.Releases.Create(r); err != nil {
+		t.Fatal(err)
+	}
+	if got := fails(t, b, real(t, ns, map[string]any{"kubeconfig": f.kubeconfig}), codeBusy); got.Fields["status"] != "pending-upgrade" {
+		t.Errorf("%+v", got)
+	}
+	wantRevisions(t, ns, "1 deployed", "2 pending-upgrade")
+	must(t, b, real(t, ns, nil)) // by a clock that is right it has long ended
+	if got := revisions(t, ns); !strings.HasSuffix(got[len(got)-1], " deployed") {
+		t.Errorf("history %q", got)
+	}
 }

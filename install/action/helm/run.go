@@ -86,7 +86,7 @@ func (j *job) prepare(ctx context.Context, b charts.Carrier, history []*release.
 		j.p, err = prepare(ctx, b, j.a, site, j.s.view(revision, upgrade))
 		return err
 	}
-	next := decide(history, func(*release.Release) bool { return true }, time.Now())
+	next := decide(history, func(*release.Release) bool { return true }, j.s.now())
 	if r := next.current(); r != nil && r == next.last && r.Info.Status == release.StatusDeployed {
 		if revision, upgrade, ok := rendered(r); ok {
 			if err := render(revision, upgrade); err != nil {
@@ -112,7 +112,7 @@ func (j *job) prepare(ctx context.Context, b charts.Carrier, history []*release.
 		d, err := j.p.compare(r)
 		return err == nil && d.none()
 	}
-	j.d = decide(history, wanted, time.Now())
+	j.d = decide(history, wanted, j.s.now())
 	var err error
 	j.diff, err = j.p.compare(j.d.current())
 	return err

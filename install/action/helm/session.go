@@ -63,7 +63,13 @@ type session struct {
 	lookups *lookups
 	// run names the run in what it records.
 	run string
+	// ahead is how far the server's clock is.
+	ahead time.Duration
 }
+
+// now is the time by the server's clock: what others began is judged by it, for
+// this machine's may be hours off.
+func (s *session) now() time.Time { return time.Now().Add(s.ahead) }
 
 type opener func(ctx context.Context, a arguments) (*session, error)
 
@@ -93,7 +99,7 @@ func open(ctx context.Context, c kube.Config, namespace string) (*session, error
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", client.Server(), err)
 	}
-	caps, err := answered(ctx, client, disco)
+	caps, ahead, err := answered(ctx, client, disco)
 	if err != nil {
 		return nil, err
 	}
@@ -110,16 +116,16 @@ func open(ctx context.Context, c kube.Config, namespace string) (*session, error
 		cfg: &action.Configuration{
 			RESTClientGetter: getter, KubeClient: k, Releases: storage.Init(secrets), Capabilities: caps, Log: quiet,
 		},
-		cluster: &live{Client: client, release: namespace},
+		cluster: &live{Client: client, release: namespace}, ahead: ahead,
 		explain: client.Explain,
 		cleared: func() { disco.Invalidate(); client.Reset() },
 		lookups: &lookups{ctx: ctx, kinds: client, clients: objects, namespace: namespace},
 	}, nil
 }
 
-// answered is capabilities, in half of the time that is left: somebody has to say
-// what did not answer.
-func answered(ctx context.Context, client *kube.Client, d discovery.CachedDiscoveryInterface) (*chartutil.Capabilities, error) {
+// answered is capabilities and how far the server's clock is ahead, in half of the
+// time that is left: somebody has to say what did not answer.
+func answered(ctx context.Context, client *kube.Client, d discovery.CachedDiscoveryInterface) (*chartutil.Capabilities, time.Duration, error) {
 	most := openTime
 	if deadline, ok := ctx.Deadline(); ok {
 		most = min(most, time.Until(deadline)/2)
@@ -128,7 +134,15 @@ func answered(ctx context.Context, client *kube.Client, d discovery.CachedDiscov
 		Server: client.Server(), Reason: fmt.Sprintf("no answer within %s", most.Round(time.Second)),
 	})
 	defer cancel()
-	return within(ctx, func() (*chartutil.Capabilities, error) { return capabilities(client, d) })
+	caps, err := within(ctx, func() (*chartutil.Capabilities, error) { return capabilities(client, d) })
+	if err != nil {
+		return nil, 0, err
+	}
+	v, err := client.Version(ctx)
+	if err != nil {
+		return nil, 0, fmt.Errorf("read the version of %s: %w", client.Server(), err)
+	}
+	return caps, v.Skew, nil
 }
 
 // capabilities is what charts see of a cluster.
