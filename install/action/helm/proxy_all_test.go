@@ -161,7 +161,7 @@ func (s shake) run(t *testing.T) {
 		}
 	}
 	f.lift()
-	in.With["kubeconfig"] = box.Kubeconfig
+	in.With["kubeconfig"], in.With["timeout"] = box.Kubeconfig, "40s"
 	if s.op == "uninstall" {
 		s.gone(t, ns, said)
 		return
