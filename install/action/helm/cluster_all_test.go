@@ -405,8 +405,8 @@ func chartDir(t *testing.T, files map[string]string) string {
 	return dir
 }
 
-// killed begins to install in a process of its own and kills it in Helm's wait.
-func killed(t *testing.T, files map[string]string, in install.Input, pending string) {
+// child is a process that installs a chart.
+func child(t *testing.T, files map[string]string, in install.Input) (*exec.Cmd, *bytes.Buffer) {
 	t.Helper()
 	raw, err := json.Marshal(order{chartDir(t, files), in.With})
 	if err != nil {
@@ -416,15 +416,21 @@ func killed(t *testing.T, files map[string]string, in install.Input, pending str
 	if err := os.WriteFile(path, raw, 0o600); err != nil {
 		t.Fatal(err)
 	}
+	cmd, stderr := exec.Command(os.Args[0]), new(bytes.Buffer)
+	cmd.Env = append(os.Environ(), "AIRLOCK_TEST_INSTALL="+path)
+	cmd.Stderr = stderr
+	return cmd, stderr
+}
+
+// killed begins to install in a process of its own and kills it in Helm's wait.
+func killed(t *testing.T, files map[string]string, in install.Input, pending string) {
+	t.Helper()
+	cmd, stderr := child(t, files, in)
 	ns := in.With["namespace"].(string)
 	before, err := box.Clientset.CoreV1().Events(ns).List(t.Context(), metav1.ListOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), "AIRLOCK_TEST_INSTALL="+path)
-	var stderr bytes.Buffer
-	cmd.Stderr = &stderr
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}

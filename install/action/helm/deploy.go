@@ -211,14 +211,17 @@ func undo(ctx context.Context, s *session, name string) install.Finding {
 	}
 	if d.deployed == nil {
 		if _, err := s.remove(ctx, history, left); err != nil {
-			return install.Finding{Severity: install.SeverityWarn, Detail: "not removed: " + kube.Clean(err.Error())}
+			return install.Finding{Severity: install.SeverityWarn, Detail: "not removed: " + kube.Clean(s.said(err))}
 		}
 		return install.Finding{Severity: install.SeverityInfo, Detail: "release " + name + " was removed again: it never worked"}
 	}
 	b := action.NewRollback(s.cfg)
 	b.Version, b.Wait, b.WaitForJobs, b.Timeout, b.MaxHistory = d.deployed.Version, true, true, left, maxHistory
-	if _, err := within(ctx, func() (struct{}, error) { return struct{}{}, b.Run(name) }); err != nil {
-		return install.Finding{Severity: install.SeverityWarn, Detail: fmt.Sprintf("not rolled back to revision %d: %s", d.deployed.Version, kube.Clean(err.Error()))}
+	// As in release: Helm's own timeouts come first. What is left is for the reason.
+	work, cancel := context.WithTimeout(ctx, left+5*time.Second)
+	defer cancel()
+	if _, err := within(work, func() (struct{}, error) { return struct{}{}, b.Run(name) }); err != nil {
+		return install.Finding{Severity: install.SeverityWarn, Detail: fmt.Sprintf("not rolled back to revision %d: %s", d.deployed.Version, kube.Clean(s.said(err)+s.unanswered(ctx, d.deployed.Namespace)))}
 	}
 	return install.Finding{Severity: install.SeverityInfo, Detail: fmt.Sprintf("release %s was rolled back to revision %d", name, d.deployed.Version)}
 }

@@ -2,6 +2,7 @@ package helm
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"strconv"
 	"strings"
@@ -26,6 +27,40 @@ const (
 	// maxFindings bounds what is told of one release.
 	maxFindings = 10
 )
+
+// notEnded is what there is to say of work whose time is up: Helm has no word on
+// what it waited for.
+const notEnded = "not all of it was done in the time it had"
+
+// said is an error of Helm in a person's words: with the server's name where that
+// gave no answer, and without the list of one that Helm makes of an error.
+func (s *session) said(err error) string {
+	if s.explain != nil && !errors.Is(err, context.DeadlineExceeded) {
+		explained := s.explain(err)
+		_, down := errors.AsType[*kube.UnreachableError](explained)
+		_, out := errors.AsType[*kube.UnauthorizedError](explained)
+		if down || out {
+			return explained.Error()
+		}
+	}
+	return strings.NewReplacer("1 error occurred:\n\t* ", "", "timed out waiting for the condition", notEnded,
+		context.DeadlineExceeded.Error(), notEnded, "\n\n", "").Replace(err.Error())
+}
+
+// unanswered says how the API server fails to answer, to be added to what is told;
+// "" if it does answer. It takes half of the time that is left.
+func (s *session) unanswered(ctx context.Context, namespace string) string {
+	most := lookTime
+	if deadline, ok := ctx.Deadline(); ok {
+		most = min(most, time.Until(deadline)/2)
+	}
+	ctx, cancel := context.WithTimeout(ctx, most)
+	defer cancel()
+	if _, err := s.cluster.namespace(ctx, namespace, false); err != nil {
+		return "; " + err.Error()
+	}
+	return ""
+}
 
 // reasons says why the release is not ready. What Helm said goes along, and is
 // all there is where no workload explains it.

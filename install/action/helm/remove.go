@@ -59,28 +59,31 @@ func (s *session) because(ctx context.Context, r *release.Release, n *undertaker
 	if n.held != nil {
 		return n.held
 	}
-	var said []string
+	var out []string
 	for _, e := range n.said {
 		if s.explain != nil {
 			e = s.explain(e)
 		}
-		said = append(said, kube.Clean(e.Error()))
+		out = append(out, kube.Clean(e.Error()))
 	}
-	if len(said) == 0 {
-		said = append(said, kube.Clean(err.Error()))
+	if len(out) == 0 {
+		out = append(out, kube.Clean(s.said(err)))
 	}
 	if n.unhooked {
-		return errors.New(strings.Join(said[:min(len(said), maxLeft)], "; "))
+		return errors.New(strings.Join(out[:min(len(out), maxLeft)], "; "))
 	}
 	look, cancel := context.WithTimeout(ctx, lookTime)
 	defer cancel()
-	list, _ := s.cluster.unready(look, hooksOf(r)) // what Helm said stays
+	list, err := s.cluster.unready(look, hooksOf(r))
+	if err != nil {
+		out = append(out, "its hooks cannot be looked at: "+kube.Clean(err.Error()))
+	}
 	for _, w := range list {
 		for _, f := range w.findings(r.Name, nil) {
-			said = append(said, kube.Clean("hook "+w.Name+": "+f.Detail))
+			out = append(out, kube.Clean("hook "+w.Name+": "+f.Detail))
 		}
 	}
-	return errors.New(strings.Join(said[:min(len(said), maxLeft)], "; "))
+	return errors.New(strings.Join(out[:min(len(out), maxLeft)], "; "))
 }
 
 // hooksOf names the objects of a revision's hooks that run when it is removed.

@@ -86,7 +86,7 @@ func (j *job) prepare(ctx context.Context, b charts.Carrier, history []*release.
 		j.p, err = prepare(ctx, b, j.a, site, j.s.view(revision, upgrade))
 		return err
 	}
-	next := decide(history, func(*release.Release) bool { return true }, time.Now())
+	next := decide(history, func(*release.Release) bool { return true }, j.s.now())
 	if r := next.current(); r != nil && r == next.last && r.Info.Status == release.StatusDeployed {
 		if revision, upgrade, ok := rendered(r); ok {
 			if err := render(revision, upgrade); err != nil {
@@ -112,7 +112,7 @@ func (j *job) prepare(ctx context.Context, b charts.Carrier, history []*release.
 		d, err := j.p.compare(r)
 		return err == nil && d.none()
 	}
-	j.d = decide(history, wanted, time.Now())
+	j.d = decide(history, wanted, j.s.now())
 	var err error
 	j.diff, err = j.p.compare(j.d.current())
 	return err
@@ -329,13 +329,17 @@ const conflicts = "cannot be imported into the current release"
 // failed says why a deployment failed, looks before it touches anything, and
 // undoes it if that is wanted.
 func (a Action) failed(ctx context.Context, j *job, cause error) ([]install.Finding, error) {
+	text := j.p.hidden(j.s.said(cause))
+	unknown := func(err error) error {
+		return fmt.Errorf("%s; what became of release %s is not known, and the next run takes it over: %w", text, j.a.Release, err)
+	}
 	s, err := a.session(ctx, j.a) // the first one may have run out of time
 	if err != nil {
-		return nil, errors.Join(cause, err)
+		return nil, unknown(err)
 	}
 	history, err := s.history(j.a.Release)
 	if err != nil {
-		return nil, errors.Join(cause, err)
+		return nil, unknown(err)
 	}
 	s.run = j.s.run
 	var recorded bool // by this run: what another one does is not ours to undo
@@ -345,7 +349,6 @@ func (a Action) failed(ctx context.Context, j *job, cause error) ([]install.Find
 			return nil, busy(j.a, other, other.Info.LastDeployed, "another run began that meanwhile")
 		}
 	}
-	text := j.p.hidden(cause.Error())
 	switch {
 	case strings.Contains(text, conflicts):
 		object, _, _ := strings.Cut(text[strings.LastIndex(text[:strings.Index(text, conflicts)], ": ")+1:], " exists and ")

@@ -9,6 +9,8 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
+	"sync"
+	"time"
 
 	"github.com/airlock-project/airlock/bundle/chart"
 	"github.com/airlock-project/airlock/install/action/internal/charts"
@@ -19,12 +21,15 @@ import (
 	"helm.sh/helm/v3/pkg/release"
 	"helm.sh/helm/v3/pkg/storage"
 	"helm.sh/helm/v3/pkg/storage/driver"
+	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/cli-runtime/pkg/genericclioptions"
 	"k8s.io/client-go/discovery"
+	"k8s.io/client-go/discovery/cached/memory"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
+	"k8s.io/client-go/restmapper"
 )
 
 // target is what is asked of a cluster beside what Helm asks.
@@ -58,7 +63,13 @@ type session struct {
 	lookups *lookups
 	// run names the run in what it records.
 	run string
+	// ahead is how far the server's clock is.
+	ahead time.Duration
 }
+
+// now is the time by the server's clock: what others began is judged by it, for
+// this machine's may be hours off.
+func (s *session) now() time.Time { return time.Now().Add(s.ahead) }
 
 type opener func(ctx context.Context, a arguments) (*session, error)
 
@@ -88,7 +99,7 @@ func open(ctx context.Context, c kube.Config, namespace string) (*session, error
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", client.Server(), err)
 	}
-	caps, err := capabilities(client, disco)
+	caps, ahead, err := answered(ctx, client, disco)
 	if err != nil {
 		return nil, err
 	}
@@ -105,11 +116,33 @@ func open(ctx context.Context, c kube.Config, namespace string) (*session, error
 		cfg: &action.Configuration{
 			RESTClientGetter: getter, KubeClient: k, Releases: storage.Init(secrets), Capabilities: caps, Log: quiet,
 		},
-		cluster: &live{Client: client, release: namespace},
+		cluster: &live{Client: client, release: namespace}, ahead: ahead,
 		explain: client.Explain,
 		cleared: func() { disco.Invalidate(); client.Reset() },
 		lookups: &lookups{ctx: ctx, kinds: client, clients: objects, namespace: namespace},
 	}, nil
+}
+
+// answered is capabilities and how far the server's clock is ahead, in half of the
+// time that is left: somebody has to say what did not answer.
+func answered(ctx context.Context, client *kube.Client, d discovery.CachedDiscoveryInterface) (*chartutil.Capabilities, time.Duration, error) {
+	most := openTime
+	if deadline, ok := ctx.Deadline(); ok {
+		most = min(most, time.Until(deadline)/2)
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, most, &kube.UnreachableError{
+		Server: client.Server(), Reason: fmt.Sprintf("no answer within %s", most.Round(time.Second)),
+	})
+	defer cancel()
+	caps, err := within(ctx, func() (*chartutil.Capabilities, error) { return capabilities(client, d) })
+	if err != nil {
+		return nil, 0, err
+	}
+	v, err := client.Version(ctx)
+	if err != nil {
+		return nil, 0, fmt.Errorf("read the version of %s: %w", client.Server(), err)
+	}
+	return caps, v.Skew, nil
 }
 
 // capabilities is what charts see of a cluster.
@@ -134,7 +167,13 @@ func capabilities(client *kube.Client, d discovery.CachedDiscoveryInterface) (*c
 type bound struct {
 	genericclioptions.RESTClientGetter
 	done context.Context //nolint:containedctx // it is the lifetime of the getter
+
+	mu     sync.Mutex
+	cached discovery.CachedDiscoveryInterface
 }
+
+// openTime bounds the first questions to a cluster.
+const openTime = time.Minute
 
 func (b *bound) ToRESTConfig() (*rest.Config, error) {
 	cfg, err := b.RESTClientGetter.ToRESTConfig()
@@ -143,6 +182,32 @@ func (b *bound) ToRESTConfig() (*rest.Config, error) {
 	}
 	cfg.Wrap(func(next http.RoundTripper) http.RoundTripper { return lifetime{next, b.done} })
 	return cfg, nil
+}
+
+func (b *bound) ToDiscoveryClient() (discovery.CachedDiscoveryInterface, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.cached != nil {
+		return b.cached, nil
+	}
+	cfg, err := b.ToRESTConfig()
+	if err != nil {
+		return nil, err
+	}
+	d, err := discovery.NewDiscoveryClientForConfig(cfg)
+	if err != nil {
+		return nil, err
+	}
+	b.cached = memory.NewMemCacheClient(d)
+	return b.cached, nil
+}
+
+func (b *bound) ToRESTMapper() (meta.RESTMapper, error) {
+	d, err := b.ToDiscoveryClient()
+	if err != nil {
+		return nil, err
+	}
+	return restmapper.NewShortcutExpander(restmapper.NewDeferredDiscoveryRESTMapper(d), d, nil), nil
 }
 
 type lifetime struct {

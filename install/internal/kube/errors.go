@@ -184,6 +184,10 @@ func unreadable(err error) string {
 	if errors.Is(err, io.ErrUnexpectedEOF) {
 		return "its answer ends in the middle"
 	}
+	// So client-go tells of a stream that was reset, and of one that ends with its context.
+	if strings.Contains(err.Error(), "error when reading response body") && !errors.Is(err, context.DeadlineExceeded) {
+		return "its answer ends in the middle"
+	}
 	for _, s := range []string{"json parse error", "0-length response", "serializer for "} {
 		if strings.Contains(err.Error(), s) {
 			return "what answers is no API server: " + plain(err)
