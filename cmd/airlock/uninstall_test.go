@@ -203,8 +203,10 @@ func revision(t *testing.T, labels map[string]any) map[string]any {
 	all := map[string]any{"owner": "helm", "name": "web", "version": "1", "status": "deployed"}
 	maps.Copy(all, labels)
 	text := base64.StdEncoding.EncodeToString(b.Bytes())
-	return map[string]any{"apiVersion": "v1", "kind": "Secret", "metadata": map[string]any{"name": "sh.helm.release.v1.web.v1", "namespace": "shop", "labels": all},
-		"data": map[string]any{"release": base64.StdEncoding.EncodeToString([]byte(text))}}
+	return map[string]any{
+		"apiVersion": "v1", "kind": "Secret", "metadata": map[string]any{"name": "sh.helm.release.v1.web.v1", "namespace": "shop", "labels": all},
+		"data": map[string]any{"release": base64.StdEncoding.EncodeToString([]byte(text))},
+	}
 }
 
 // TestUninstallRelease: a plan removes nothing of a release, and knows that its
@@ -312,8 +314,10 @@ func TestUninstallCommand(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "site.yaml"), []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	o := install.Options{Site: site, SiteDir: dir, State: filepath.Join(dir, "state"), Actor: "tester", Sign: operator.Blob, KeyID: operator.Fingerprint(),
-		Actions: map[string]install.Action{"test.keep": keeps{{APIVersion: "v1", Kind: "Secret", Namespace: "shop", Name: "key"}}}}
+	o := install.Options{
+		Site: site, SiteDir: dir, State: filepath.Join(dir, "state"), Actor: "tester", Sign: operator.Blob, KeyID: operator.Fingerprint(),
+		Actions: map[string]install.Action{"test.keep": keeps{{APIVersion: "v1", Kind: "Secret", Namespace: "shop", Name: "key"}}},
+	}
 	if rep, err := install.Run(t.Context(), rowBundle(t, row{}, c), o); err != nil || rep.Status != install.StatusDone {
 		t.Fatalf("%+v, %v", rep, err)
 	}

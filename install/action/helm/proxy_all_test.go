@@ -200,13 +200,13 @@ func (s shake) do(ctx context.Context, t *testing.T, b *carried, in install.Inpu
 		}
 		return f.Detail
 	}
-	var out string
+	var out strings.Builder
 	for _, f := range res.Findings {
 		if f.Severity == "" {
-			out += f.Code + " " + f.Detail
+			out.WriteString(f.Code + " " + f.Detail)
 		}
 	}
-	return out
+	return out.String()
 }
 
 // gone is whether a release is, at the latest after the next run.
