@@ -14,6 +14,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/airlock-project/airlock/bundle/flock"
 )
 
 // Names in a tree.
@@ -94,7 +96,7 @@ func openTree(dir string, hold bool) (*openedTree, error) {
 func (t *openedTree) close() error {
 	var err error
 	if t.lock != nil {
-		err = t.lock.Close()
+		err = flock.Close(t.lock)
 	}
 	if t.root != nil {
 		err = errors.Join(err, t.root.Close())
@@ -109,7 +111,7 @@ func (t *openedTree) hold() error {
 	if err != nil {
 		return err
 	}
-	if err := lockFile(f); errors.Is(err, errHeld) {
+	if err := flock.TryLock(f); errors.Is(err, flock.ErrHeld) {
 		return errors.Join(fmt.Errorf("%s is being written by another run: run the same command again when that has ended", t.dir), f.Close())
 	}
 	t.lock = f

@@ -16,6 +16,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/airlock-project/airlock/bundle/flock"
 )
 
 // State is where an item stands.
@@ -66,8 +68,6 @@ const (
 	// as a relocation map, lies in artifacts/.
 	inlineOutput = 4 << 10
 )
-
-var errHeld = errors.New("lock is held")
 
 // snapshot is run.json.
 type snapshot struct {
@@ -211,9 +211,9 @@ func (s *store) takeLock() error {
 	if err != nil {
 		return fmt.Errorf("lock state directory: %w", err)
 	}
-	if err := lockFile(f); err != nil {
+	if err := flock.TryLock(f); err != nil {
 		defer f.Close()
-		if !errors.Is(err, errHeld) {
+		if !errors.Is(err, flock.ErrHeld) {
 			return err
 		}
 		held := &LockedError{Dir: s.dir}
@@ -363,7 +363,7 @@ func (s *store) close() error {
 		errs = append(errs, s.ledger.f.Close())
 	}
 	if s.lock != nil {
-		errs = append(errs, s.lock.Close())
+		errs = append(errs, flock.Close(s.lock))
 	}
 	return errors.Join(append(errs, s.root.Close())...)
 }

@@ -14,6 +14,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/airlock-project/airlock/bundle/flock"
 	"github.com/opencontainers/go-digest"
 )
 
@@ -28,9 +29,6 @@ const (
 	recordBatch = 64
 	recordEvery = time.Second
 )
-
-// errHeld is lockFile's word for a lock that another process has.
-var errHeld = errors.New("locked")
 
 // errNotRegular is why a link or a device is no record.
 var errNotRegular = errors.New("it is not a regular file")
@@ -135,8 +133,8 @@ func openRegular(root *os.Root, name string) (*os.File, error) {
 
 // start locks the file, reads it and leaves it ready for appending.
 func (r *record) start(head recordHead) error {
-	if err := lockFile(r.file); err != nil {
-		if errors.Is(err, errHeld) {
+	if err := flock.TryLock(r.file); err != nil {
+		if errors.Is(err, flock.ErrHeld) {
 			return &BusyError{Record: r.name}
 		}
 		return fmt.Errorf("record %s: %w", r.name, err)
@@ -292,7 +290,7 @@ func (r *record) close() error {
 	defer r.mu.Unlock()
 	err := r.ended
 	if r.file != nil {
-		err = errors.Join(r.file.Sync(), r.file.Close())
+		err = errors.Join(r.file.Sync(), flock.Close(r.file))
 	}
 	r.file, r.ended = nil, nil
 	if err != nil {

@@ -10,9 +10,9 @@ import (
 	"maps"
 	"os"
 	"sync"
-	"syscall"
 	"time"
 
+	"github.com/airlock-project/airlock/bundle/flock"
 	"github.com/opencontainers/go-digest"
 )
 
@@ -79,11 +79,10 @@ func lockFile(path string) (*os.File, error) {
 		if err != nil {
 			return nil, err
 		}
-		switch err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); {
-		case errors.Is(err, syscall.EWOULDBLOCK):
+		if err := flock.TryLock(f); errors.Is(err, flock.ErrHeld) {
 			return nil, errors.Join(&BusyError{Path: path}, f.Close())
-		case err != nil:
-			return nil, errors.Join(&os.PathError{Op: "lock", Path: path, Err: err}, f.Close())
+		} else if err != nil {
+			return nil, errors.Join(err, f.Close())
 		}
 		same, err := stillNamed(f, path)
 		if err == nil && same {
@@ -203,7 +202,7 @@ func (j *journal) forget(digest string) {
 	delete(j.done, digest)
 }
 
-func (j *journal) close() error { return j.f.Close() }
+func (j *journal) close() error { return flock.Close(j.f) }
 
 // resume takes over what the journal records, after reading it back: a record
 // is a claim, the bytes decide.

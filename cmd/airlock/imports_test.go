@@ -30,7 +30,9 @@ var layers = []layer{
 	{"./manifests", nil},
 	{"./manifests/...", []string{"./manifests"}},
 
-	{"./bundle/archive", nil},
+	// How a file is locked is one decision for all.
+	{"./bundle/flock", nil},
+	{"./bundle/archive", []string{"./bundle/flock"}},
 	{"./bundle/chart", nil},
 	// How a file that somebody named is opened is one decision for all.
 	{"./bundle/regular", nil},
@@ -53,11 +55,11 @@ var layers = []layer{
 	{"./mirror/check", []string{"./mirror/target", "./bundle/remote"}},
 	{"./mirror/relocate", []string{"./bundle/remote", "./manifests"}},
 	{"./mirror/job", []string{"./bundle/remote"}},
-	{"./mirror", []string{"./mirror/target", "./verify", "./bundle", "./bundle/archive", "./bundle/remote", "./manifests"}},
+	{"./mirror", []string{"./mirror/target", "./verify", "./bundle", "./bundle/archive", "./bundle/flock", "./bundle/remote", "./manifests"}},
 
 	// What all steps with charts share.
 	{"./install/internal/charts", belowSteps},
-	{"./install", []string{"./verify", "./bundle", "./bundle/regular", "./manifests"}},
+	{"./install", []string{"./verify", "./bundle", "./bundle/flock", "./bundle/regular", "./manifests"}},
 	{"./install/offsite", []string{"./install", "./manifests"}},
 	{"./install/probe/...", belowSteps},
 	{"./install/action/...", belowSteps},

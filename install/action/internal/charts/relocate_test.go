@@ -109,12 +109,12 @@ func TestRefuse(t *testing.T) {
 		if err := json.Unmarshal([]byte(text), &list); err != nil {
 			t.Fatal(err)
 		}
-		got := ""
+		var got strings.Builder
 		for _, r := range Refuse(objects, list) {
-			got += r.Value
+			got.WriteString(r.Value)
 		}
-		if got != want {
-			t.Errorf("%s refuses %q, want %q", text, got, want)
+		if got.String() != want {
+			t.Errorf("%s refuses %q, want %q", text, got.String(), want)
 		}
 	}
 }
