@@ -89,6 +89,7 @@ func (r *run) preview(ctx context.Context, n *node, plans map[string][]Change) {
 		put(aggregate(n, r.rec))
 		return
 	case !r.isSelected(n):
+		r.outdated(n)
 		return
 	case r.reused[id]:
 		r.opts.Listener.send(Event{Op: "item-finished", Item: id, Title: title(n.item), State: r.rec[id].State, Text: "still valid"})
@@ -114,15 +115,29 @@ func (r *run) preview(ctx context.Context, n *node, plans map[string][]Change) {
 	}
 }
 
-// standing sorts what n needs into what a real run would do first and what
-// stops it.
+// outdated takes what an earlier run left of an item that this one leaves out for
+// what a real run would: what rests on something else now does not count.
+func (r *run) outdated(n *node) {
+	rec := r.rec[n.item.ID]
+	if !rec.State.settled() || r.st == nil || len(r.st.key) == 0 {
+		return
+	}
+	if valid, reason := r.valid(n, rec); !valid {
+		now := *rec
+		now.State, now.Reason = StateStale, reason
+		r.rec[n.item.ID] = &now
+	}
+}
+
+// standing sorts what n needs into what a real run, and the people it waits for,
+// would do first and what stops it.
 func (r *run) standing(n *node) (later, blocked []string) {
 	for at := n; at != nil; at = at.parent {
 		for _, d := range at.needs {
 			id := d.item.ID
 			switch s := r.rec[id].State; {
 			case s.met():
-			case r.fresh[id] && (s == StatePlanned || s == StatePending):
+			case r.fresh[id] && (s == StatePlanned || s == StatePending || s == StateWaiting):
 				later = append(later, id)
 			default:
 				blocked = append(blocked, fmt.Sprintf("%s (%s)", id, s))

@@ -396,6 +396,25 @@ func TestDryRunExpects(t *testing.T) {
 	}
 }
 
+// TestDryRunOfOne: what an item needs counts for a plan of it alone as it does for
+// a run of it: not if it rests on something else now.
+func TestDryRunOfOne(t *testing.T) {
+	t.Parallel()
+	s := newShop(t)
+	s.run()
+	s.opts.Items = []string{"boil"}
+	s.opts.DryRun = true
+	wantStates(t, s.run(), map[string]State{"mash": StatePass, "boil": StatePlanned})
+	s.opts.Site.Inputs["recipe"] = "another.txt"
+	for _, s.opts.DryRun = range []bool{true, false} {
+		rep := s.run()
+		wantStates(t, rep, map[string]State{"mash": StateStale, "boil": StateBlocked})
+		if got := item(t, rep, "boil"); !strings.Contains(got.Reason, "mash (stale)") || len(got.Plan) > 0 {
+			t.Errorf("dry run %v: %+v", s.opts.DryRun, got)
+		}
+	}
+}
+
 func dirSum(t *testing.T, dir string) map[string]string {
 	t.Helper()
 	out := make(map[string]string)

@@ -30,9 +30,9 @@ func (e *box) upgrade(t *testing.T, f *fullRun, b opened) {
 	// First by a person who has done nothing yet with the newer bundle, then by one
 	// who has done all that comes before the release.
 	f.answer(map[string]any{"vendor.fingerprint": b.fingerprint})
-	e.wouldChange(t, f, b)
+	e.wouldChange(t, f, b, exitWaiting) // its statements are about the older one
 	e.adopt(t, f, b, false)
-	e.wouldChange(t, f, b)
+	e.wouldChange(t, f, b, exitDone, "--item", "deploy-helm-chart")
 	if after := e.history(t); !slices.Equal(before, after) || !slices.Equal(old, e.uids(t)) {
 		t.Fatalf("the dry run changed something: %q", after)
 	}
@@ -52,11 +52,11 @@ func (e *box) upgrade(t *testing.T, f *fullRun, b opened) {
 }
 
 // wouldChange has a dry run say what the newer bundle changes.
-func (e *box) wouldChange(t *testing.T, f *fullRun, b opened) {
+func (e *box) wouldChange(t *testing.T, f *fullRun, b opened, want int, args ...string) {
 	t.Helper()
-	out, said, code := e.install(t, f, b, "--dry-run", "--item", "deploy-helm-chart")
-	if code != exitDone {
-		t.Errorf("--dry-run ends with code %d: %s", code, said)
+	out, said, code := e.install(t, f, b, append([]string{"--dry-run"}, args...)...)
+	if code != want {
+		t.Errorf("--dry-run %v ends with code %d, want %d: %s", args, code, want, said)
 	}
 	for _, want := range []string{
 		"spacelift in namespace spacelift as revision ", "chart spacelift 1.1.0", "change Deployment spacelift-server", "change Deployment spacelift-drain",
