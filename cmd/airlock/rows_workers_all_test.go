@@ -305,6 +305,23 @@ func jsonText(v any) string {
 	return string(raw)
 }
 
+// warned waits until the controller says something of a pool. Rows look once.
+func (c *workerRows) warned(t *testing.T, pool, what string) {
+	t.Helper()
+	for end := time.Now().Add(30 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+		list, err := c.Clientset.CoreV1().Events("spacelift-workers").List(t.Context(), metav1.ListOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if slices.ContainsFunc(list.Items, func(e corev1.Event) bool { return e.InvolvedObject.Name == pool && e.Message == what }) {
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatalf("nobody says of %s: %s", pool, what)
+		}
+	}
+}
+
 // refused: a token or a key of something else registers nobody.
 func (c *workerRows) refused(t *testing.T, product *spacelift.Server, in, given map[string]any) {
 	c.remove(t, "enclave")
@@ -313,9 +330,21 @@ func (c *workerRows) refused(t *testing.T, product *spacelift.Server, in, given 
 	swapped["pool.key_file"] = other["pool.key_file"]
 	stale := maps.Clone(given)
 	stale["pool.token_file"] = rowFile(t, []byte("token-of-yesterday"))
+	for _, x := range []struct {
+		name  string
+		given map[string]any
+		says  []string // the last is the controller's
+	}{
+		{"key of another pool", swapped, []string{"enclave has 0 workers of 2", "the private key is not that of the pool's signing request"}},
+		{"token of no pool", stale, []string{"the token is of no pool"}},
+	} {
+		r := row{name: x.name, given: x.given, want: install.StateFail, code: "WP-01"}
+		c.run(t, "deploy-worker-pool", in, []row{r})
+		c.warned(t, "enclave", x.says[len(x.says)-1])
+		r.name, r.says = x.name+", told", x.says
+		c.run(t, "deploy-worker-pool", in, []row{r})
+	}
 	c.run(t, "deploy-worker-pool", in, []row{
-		{name: "key of another pool", given: swapped, want: install.StateFail, code: "WP-01", says: []string{"enclave has 0 workers of 2", "the private key is not that of the pool's signing request"}},
-		{name: "token of no pool", given: stale, want: install.StateFail, code: "WP-01", says: []string{"the token is of no pool"}},
 		{name: "no token", given: map[string]any{"pool.files": given["pool.files"], "pool.key_file": given["pool.key_file"]}, want: install.StateFail, code: "WP-05", says: []string{"pool-enclave", "privateKey", "not token"}},
 		{name: "pull secret of nobody", inputs: map[string]any{"pool.pull_secret": "theirs"}, given: given, want: install.StateFail, code: "WP-10", says: []string{"theirs", "pull.username"}},
 	})
