@@ -15,6 +15,6 @@ var ErrHeld = errors.New("lock is held")
 // not enough: a program that is just being started shares the file, and the lock,
 // until it runs.
 func Close(f *os.File) error {
-	_ = unlock(f) // the kernel does when nobody has it open
+	_ = unlock(f) // where that fails, the lock goes with the last who has f open, as without it
 	return f.Close()
 }

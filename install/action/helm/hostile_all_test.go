@@ -150,7 +150,7 @@ func TestRealHookData(t *testing.T) {
 	must(t, b("1"), real(t, ns, nil))
 	refusal(t, b("2"), real(t, ns, nil), "HELM-11", "Namespace "+other+": it is there; for the hook of that name Helm would remove it with all that is in it")
 	if _, err := (Action{}).plan(t.Context(), b("2"), real(t, ns, nil)); err == nil || !strings.Contains(err.Error(), "PersistentVolumeClaim "+ns+"/data: it is there;") {
-		t.Errorf("error %v", err)
+		t.Errorf("it ended with %v", err)
 	}
 	wantRevisions(t, ns, "1 deployed")
 	// Only at installation: the upgrade leaves it alone.
@@ -185,7 +185,7 @@ func TestRealHooksEnd(t *testing.T) {
 	must(t, carry(t, odd(map[string]string{"a.yaml": config("made", ""), "h.yaml": endlessHook("post-delete") + generated}), ""), in)
 	_, err := Uninstall(t.Context(), Removal{Kubeconfig: box.Kubeconfig, Release: "prod", Namespace: ns, Timeout: 3 * time.Second})
 	if err == nil || !strings.Contains(err.Error(), notEnded) {
-		t.Errorf("error %v", err)
+		t.Errorf("it ended with %v", err)
 	}
 	untouched(t, ns)
 }
@@ -207,7 +207,7 @@ func TestRealForeignRecord(t *testing.T) {
 	_, err4 := Status{}.Run(t.Context(), install.Input{With: map[string]any{"kubeconfig": box.Kubeconfig, "release": "prod", "namespace": ns}})
 	for _, err := range []error{err1, err2, err3, err4} {
 		if err == nil || !strings.Contains(err.Error(), "Secret "+ns+"/sh.helm.release.v1.prod.v7: it has the labels of a revision of a Helm release, and no release in it") {
-			t.Errorf("error %v", err)
+			t.Errorf("it ended with %v", err)
 		}
 	}
 	untouched(t, ns)
@@ -252,7 +252,7 @@ func TestRealMany(t *testing.T) {
 	}
 	untouched(t, ns)
 	if _, err := (Action{}).plan(t.Context(), many(10_000), in); err == nil || !strings.Contains(err.Error(), "more than 9999 objects") {
-		t.Errorf("error %v", err)
+		t.Errorf("it ended with %v", err)
 	}
 	must(t, many(1000), in)
 	if !nothing(t, many(1000), in) {
@@ -302,28 +302,36 @@ func TestRealOutside(t *testing.T) {
 	}
 }
 
-// TestRealHookCancelled ends with its context while Helm watches a hook.
-func TestRealHookCancelled(t *testing.T) {
-	ns := box.Namespace(t)
-	b := carry(t, odd(map[string]string{"a.yaml": config("made", ""), "h.yaml": endlessHook("pre-install")}), "")
-	ctx, cancel := context.WithCancel(t.Context())
+// whenHooked calls stop when a hook's Job of a namespace is at work, and hands on
+// when that was.
+func whenHooked(t *testing.T, ns string, stop func()) <-chan time.Time {
+	t.Helper()
 	watch, err := box.Clientset.BatchV1().Jobs(ns).Watch(t.Context(), metav1.ListOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer watch.Stop()
-	ended := make(chan time.Time, 1)
+	t.Cleanup(watch.Stop)
+	at := make(chan time.Time, 1)
 	go func() {
 		for e := range watch.ResultChan() {
 			if j, ok := e.Object.(*batchv1.Job); ok && j.Status.Active > 0 {
 				break
 			}
 		}
-		ended <- time.Now()
-		cancel()
+		at <- time.Now()
+		stop()
 	}()
+	return at
+}
+
+// TestRealHookCancelled ends with its context while Helm watches a hook.
+func TestRealHookCancelled(t *testing.T) {
+	ns := box.Namespace(t)
+	b := carry(t, odd(map[string]string{"a.yaml": config("made", ""), "h.yaml": endlessHook("pre-install")}), "")
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := whenHooked(t, ns, cancel)
 	if _, err := (Action{}).apply(ctx, b, real(t, ns, map[string]any{"timeout": "5m"})); err == nil || !strings.Contains(err.Error(), "canceled") {
-		t.Errorf("error %v", err)
+		t.Errorf("it ended with %v", err)
 	}
 	if d := time.Since(<-ended); d > 20*time.Second {
 		t.Errorf("it went on for %s", d)

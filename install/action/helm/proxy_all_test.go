@@ -227,13 +227,15 @@ func TestRealKilledEarly(t *testing.T) {
 	cmd, stderr := child(t, shaky(), real(t, ns, map[string]any{"kubeconfig": f.kubeconfig}))
 	f.method, f.kind = http.MethodPost, "configmaps"
 	f.before = func() {
-		_ = cmd.Process.Kill() // what is recorded shows it
+		_ = cmd.Process.Kill() // that it ends killed is looked at below
 		panic(http.ErrAbortHandler)
 	}
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	_ = cmd.Wait() // it was killed
+	if err := cmd.Wait(); err == nil || err.Error() != "signal: killed" {
+		t.Fatalf("it ended with %v: %s", err, stderr)
+	}
 	if got := revisions(t, ns); !slices.Equal(got, []string{"1 pending-install"}) {
 		t.Fatalf("history %q: %s", got, stderr)
 	}

@@ -9,7 +9,6 @@ import (
 	"testing"
 	"time"
 
-	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -38,14 +37,14 @@ func TestRealHeld(t *testing.T) {
 	says := "ConfigMap " + ns + "/held is being removed, held by finalizer held.test/forever"
 	for range 2 {
 		if err := uninstall(t.Context(), ns); err == nil || !strings.Contains(err.Error(), says) {
-			t.Errorf("error %v", err)
+			t.Errorf("it ended with %v", err)
 		}
 		wantRevisions(t, ns, "1 uninstalling")
 	}
 	in := real(t, ns, map[string]any{"timeout": "3s"})
 	again := carry(t, odd(map[string]string{"a.yaml": config("made", "") + config("held", "")}), "")
 	if _, err := (Action{}).apply(t.Context(), again, in); err == nil || !strings.Contains(err.Error(), says) {
-		t.Errorf("error %v", err)
+		t.Errorf("it ended with %v", err)
 	}
 	letGo(t, ns, "held")
 	must(t, again, in)
@@ -97,24 +96,10 @@ func TestRealUninstallCancelled(t *testing.T) {
 			must(t, carry(t, odd(map[string]string{"a.yaml": config("made", ""), "h.yaml": endlessHook(event)}), ""), real(t, ns, nil))
 			ctx, cancel := context.WithCancel(t.Context())
 			defer cancel()
-			watch, err := box.Clientset.BatchV1().Jobs(ns).Watch(t.Context(), metav1.ListOptions{})
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer watch.Stop()
-			ended := make(chan time.Time, 1)
-			go func() {
-				for e := range watch.ResultChan() {
-					if j, ok := e.Object.(*batchv1.Job); ok && j.Status.Active > 0 {
-						break
-					}
-				}
-				ended <- time.Now()
-				cancel()
-			}()
-			_, err = Uninstall(ctx, Removal{Kubeconfig: box.Kubeconfig, Release: "prod", Namespace: ns, Timeout: 5 * time.Minute})
+			ended := whenHooked(t, ns, cancel)
+			_, err := Uninstall(ctx, Removal{Kubeconfig: box.Kubeconfig, Release: "prod", Namespace: ns, Timeout: 5 * time.Minute})
 			if !errors.Is(err, context.Canceled) {
-				t.Errorf("error %v", err)
+				t.Errorf("it ended with %v", err)
 			}
 			if d := time.Since(<-ended); d > 20*time.Second {
 				t.Errorf("it went on for %s", d)

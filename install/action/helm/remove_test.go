@@ -133,7 +133,7 @@ func TestKeeps(t *testing.T) {
 		return errors.New("the disk is full")
 	}
 	if _, err := (Action{open: f.open}).apply(t.Context(), carry(t, demoChart(), ""), in); err == nil || !strings.Contains(err.Error(), "the disk is full") {
-		t.Errorf("error %v", err)
+		t.Errorf("it ended with %v", err)
 	}
 	if !slices.Contains(kept, install.Release("apps", "prod")) {
 		t.Errorf("%+v", kept)
